@@ -1,0 +1,3 @@
+#![forbid(unsafe_code)]
+//! The management thread.
+pub mod command;

@@ -1,0 +1,34 @@
+//! pointsman: a layer-4 director that does LVS tunnel mode (VS/TUN) on DPDK.
+//!
+//! A client's packet for a virtual address (VIP) takes nine steps: `worker`
+//! receives a burst, `pipeline` parses it (`wire`), finds the connection
+//! (`connection`) or has `scheduler` pick a real server, looks up the ready
+//! next hop in the immutable `forwarding` state, lets `tunnel` write the outer
+//! IP header into the packet's headroom and hands it to a transmit queue
+//! (`io`). Whatever is not for this path goes to the management thread
+//! (`control`), which also owns ARP, routes and commands and publishes new
+//! forwarding states.
+//!
+//! The core knows no DPDK, no sockets and no clock: `--no-default-features`
+//! builds it on a machine without DPDK.
+
+pub mod clock;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod control;
+pub mod counters;
+pub mod doctor;
+pub mod flow;
+pub mod forwarding;
+pub mod io;
+pub mod memory;
+pub mod neighbor;
+pub mod pipeline;
+pub mod realserver;
+pub mod route;
+pub mod scheduler;
+pub mod service;
+pub mod tunnel;
+pub mod wire;
+pub mod worker;

@@ -1,0 +1,163 @@
+//! Virtual services and real servers as an operator names them.
+//!
+//! This is the vocabulary shared by the configuration, the commands of the
+//! control interface and the published forwarding state. It does not hold
+//! counters or connections.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::scheduler::SchedulerKind;
+
+/// A transport protocol that can be load-balanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Protocol {
+    /// RFC 9293.
+    Tcp = 6,
+    /// RFC 768.
+    Udp = 17,
+}
+
+impl Protocol {
+    /// The number in the IP header's protocol field (IANA).
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The protocol with this number, when it can be load-balanced.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// What makes a virtual service unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceKey {
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// VIP and service port.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.protocol, self.address)
+    }
+}
+
+/// What can be changed of a virtual service while it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceOptions {
+    /// How a real server is picked for a new connection.
+    pub scheduler: SchedulerKind,
+}
+
+/// What makes a real server unique within its service. A tunnelled packet
+/// keeps its destination port, so the server's port is the service's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServerKey {
+    /// The RIP: where the tunnel ends.
+    pub address: IpAddr,
+}
+
+impl fmt::Display for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+/// What can be changed of a real server while it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerOptions {
+    /// Share of new connections relative to the other servers, 0 to
+    /// [`WEIGHT_MAX`]; 0 quiesces the server: existing connections go on, new
+    /// ones go elsewhere.
+    pub weight: u32,
+    /// At this many connections the server is overloaded and gets no new ones
+    /// (`ipvsadm -x`); 0 means no limit.
+    pub upper_threshold: u32,
+    /// Below this many connections an overloaded server gets new ones again
+    /// (`ipvsadm -y`); with 0 that is below three quarters of the upper one.
+    pub lower_threshold: u32,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { weight: 1, upper_threshold: 0, lower_threshold: 0 }
+    }
+}
+
+/// The largest weight of a real server, as `ipvsadm` takes it.
+pub const WEIGHT_MAX: u32 = 65_535;
+
+/// The settings of `/proc/sys/net/ipv4/vs` under their own names, with the
+/// kernel's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tunables {
+    /// A new SYN on an existing connection: 0 keeps the connection, 1
+    /// schedules anew when it is in CLOSE or TIME_WAIT, 2 or more also in
+    /// FIN_WAIT.
+    pub conn_reuse_mode: u32,
+    /// Whether connections of a deleted server end at once (else their packets
+    /// are dropped until the connection expires or the server returns).
+    pub expire_nodest_conn: bool,
+    /// Whether the inner DF flag is honoured and copied outward.
+    pub pmtu_disc: bool,
+    /// Whether a TCP packet other than SYN may open a connection.
+    pub sloppy_tcp: bool,
+    /// Whether SYN leads to the state SYNACK with its longer timeout (on when
+    /// not 0).
+    pub secure_tcp: u32,
+}
+
+impl Default for Tunables {
+    fn default() -> Self {
+        Self {
+            conn_reuse_mode: 1,
+            expire_nodest_conn: false,
+            pmtu_disc: true,
+            sloppy_tcp: false,
+            secure_tcp: 0,
+        }
+    }
+}
+
+/// How long connections live without a packet, in seconds: what
+/// `ipvsadm --set` changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// TCP in ESTABLISHED.
+    pub tcp: u32,
+    /// TCP in FIN_WAIT.
+    pub tcp_fin: u32,
+    /// UDP.
+    pub udp: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { tcp: 900, tcp_fin: 120, udp: 300 }
+    }
+}
