@@ -58,7 +58,9 @@ pub struct MonotonicClock {
 impl MonotonicClock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 }
 

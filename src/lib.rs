@@ -12,8 +12,8 @@
 //! The core knows no DPDK, no sockets and no clock: `--no-default-features`
 //! builds it on a machine without DPDK.
 
-pub mod clock;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod control;

@@ -103,7 +103,11 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { weight: 1, upper_threshold: 0, lower_threshold: 0 }
+        Self {
+            weight: 1,
+            upper_threshold: 0,
+            lower_threshold: 0,
+        }
     }
 }
 
@@ -158,6 +162,10 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { tcp: 900, tcp_fin: 120, udp: 300 }
+        Self {
+            tcp: 900,
+            tcp_fin: 120,
+            udp: 300,
+        }
     }
 }

@@ -5,9 +5,7 @@
 //! or is refused with the error that Linux IPVS gives in the same case.
 #![forbid(unsafe_code)]
 
-use crate::service::{
-    ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables,
-};
+use crate::service::{ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables};
 
 /// One change of the services.
 #[derive(Clone, Debug, PartialEq, Eq)]

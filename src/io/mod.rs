@@ -163,7 +163,10 @@ pub struct PortDescription {
 
 /// Which of the features that the director uses a port has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent hardware features, not a state")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent hardware features, not a state"
+)]
 pub struct PortCapabilities {
     /// Fills in IPv4 header checksums on transmit.
     pub tx_ipv4_checksum: bool,

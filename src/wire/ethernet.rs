@@ -42,9 +42,16 @@ impl FromStr for MacAddr {
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(invalid)?;
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2)
+                .ok_or_else(invalid)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
         }
-        if parts.next().is_some() { Err(invalid()) } else { Ok(Self(octets)) }
+        if parts.next().is_some() {
+            Err(invalid())
+        } else {
+            Ok(Self(octets))
+        }
     }
 }
