@@ -1,4 +1,63 @@
 //! Views over the bytes of packets: one protocol a file.
+//!
+//! Each file has the same skeleton. `XHeader` is a zero-copy view whose
+//! `parse` checks once that the header is whole and sound, so that its getters
+//! need neither bounds checks nor `Result`; what follows the header comes back
+//! as the payload. `XFields` holds a header's values and writes it with
+//! `to_bytes`; it exists where the director makes such headers itself. Errors
+//! name the cause and hold the offending value.
+//!
+//! Nothing here decides what happens to a packet.
 #![forbid(unsafe_code)]
 
+pub mod arp;
+pub mod checksum;
 pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod tcp;
+pub mod udp;
+pub mod vlan;
+
+/// What an IP packet carries: the protocol numbers of IANA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IpProtocol(pub u8);
+
+impl IpProtocol {
+    /// ICMP for IPv4 (RFC 792).
+    pub const ICMP: Self = Self(1);
+    /// IPv4 in IP (RFC 2003).
+    pub const IPIP: Self = Self(4);
+    /// TCP (RFC 9293).
+    pub const TCP: Self = Self(6);
+    /// UDP (RFC 768).
+    pub const UDP: Self = Self(17);
+}
+
+/// The buffer that a message shall be written to is too short for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a buffer of {available} bytes cannot hold {needed} bytes")]
+pub struct BufferTooShort {
+    /// Length of the message.
+    pub needed: usize,
+    /// Length of the buffer.
+    pub available: usize,
+}
+
+#[cfg(test)]
+pub(crate) mod test_support {
+    /// The bytes written in `digits`, two hexadecimal digits each; white space
+    /// does not count.
+    pub(crate) fn hex(digits: &str) -> Vec<u8> {
+        let digits: Vec<u8> = digits
+            .chars()
+            .filter(|digit| !digit.is_whitespace())
+            .map(|digit| u8::try_from(digit.to_digit(16).unwrap()).unwrap())
+            .collect();
+        assert_eq!(digits.len() % 2, 0, "half a byte");
+        digits
+            .chunks_exact(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect()
+    }
+}

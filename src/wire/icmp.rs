@@ -1,0 +1,681 @@
+//! ICMP for IPv4 (RFC 792): the answers and errors a director sends itself.
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |      Type     |      Code     |            Checksum           |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |    Rest of the header: identifier and sequence, MTU, zeros    |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |              Data, or the packet an error is about            |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
+//!
+//! Messages here have no IP header; the sender puts one in front. How many
+//! errors may be sent is not decided here.
+#![forbid(unsafe_code)]
+
+use std::net::Ipv4Addr;
+
+use super::{
+    BufferTooShort, IpProtocol,
+    checksum::{self, Sum},
+    ipv4::{self, Ipv4Header},
+};
+
+/// Length of the header.
+pub const HEADER_LEN: usize = 8;
+
+/// Length of a timestamp message.
+pub const TIMESTAMP_LEN: usize = 20;
+
+/// The longest error with its IP header of 20 bytes (RFC 1812 section
+/// 4.3.2.3).
+pub const ERROR_PACKET_LEN_MAX: usize = 576;
+
+/// The kind of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IcmpType(pub u8);
+
+impl IcmpType {
+    /// Answer to [`ECHO_REQUEST`](Self::ECHO_REQUEST).
+    pub const ECHO_REPLY: Self = Self(0);
+    /// A packet could not be delivered; the code says why.
+    pub const DESTINATION_UNREACHABLE: Self = Self(3);
+    /// Deprecated (RFC 6633).
+    pub const SOURCE_QUENCH: Self = Self(4);
+    /// There is a better gateway.
+    pub const REDIRECT: Self = Self(5);
+    /// "Ping".
+    pub const ECHO_REQUEST: Self = Self(8);
+    /// TTL or the time for reassembly ran out.
+    pub const TIME_EXCEEDED: Self = Self(11);
+    /// A header that makes no sense.
+    pub const PARAMETER_PROBLEM: Self = Self(12);
+    /// Question for the time.
+    pub const TIMESTAMP_REQUEST: Self = Self(13);
+    /// Answer to [`TIMESTAMP_REQUEST`](Self::TIMESTAMP_REQUEST).
+    pub const TIMESTAMP_REPLY: Self = Self(14);
+
+    /// Whether messages of this type quote the packet they are about.
+    pub const fn is_error(self) -> bool {
+        matches!(
+            self,
+            Self::DESTINATION_UNREACHABLE
+                | Self::SOURCE_QUENCH
+                | Self::REDIRECT
+                | Self::TIME_EXCEEDED
+                | Self::PARAMETER_PROBLEM
+        )
+    }
+}
+
+/// Why bytes are not the ICMP message that was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IcmpError {
+    /// Shorter than such a message is.
+    #[error("{available} bytes are shorter than an ICMP message of {needed} bytes")]
+    TooShort {
+        /// Length of the shortest such message.
+        needed: usize,
+        /// Bytes there are.
+        available: usize,
+    },
+    /// A wrong checksum.
+    #[error("ICMP checksum {0:#06x} is wrong")]
+    Checksum(u16),
+    /// A message of another type.
+    #[error("ICMP type {} is not {}", found.0, expected.0)]
+    Type {
+        /// The type there is.
+        found: IcmpType,
+        /// The type there should be.
+        expected: IcmpType,
+    },
+}
+
+/// A checked view over an ICMP header.
+#[derive(Clone, Copy, Debug)]
+pub struct IcmpHeader<'a> {
+    bytes: &'a [u8; HEADER_LEN],
+}
+
+impl<'a> IcmpHeader<'a> {
+    /// The header at the front of `message`, a whole IP payload, and the data.
+    /// The checksum is not checked: see [`validate`](Self::validate).
+    ///
+    /// # Errors
+    /// [`IcmpError::TooShort`]
+    pub fn parse(message: &'a [u8]) -> Result<(Self, &'a [u8]), IcmpError> {
+        match message.split_first_chunk() {
+            Some((bytes, data)) => Ok((Self { bytes }, data)),
+            None => Err(IcmpError::TooShort {
+                needed: HEADER_LEN,
+                available: message.len(),
+            }),
+        }
+    }
+
+    /// Like [`parse`](Self::parse), and checks the checksum.
+    ///
+    /// # Errors
+    /// [`IcmpError::TooShort`], [`IcmpError::Checksum`]
+    pub fn validate(message: &'a [u8]) -> Result<(Self, &'a [u8]), IcmpError> {
+        let (header, data) = Self::parse(message)?;
+        if Sum::of(message).is_intact() {
+            Ok((header, data))
+        } else {
+            Err(IcmpError::Checksum(header.checksum()))
+        }
+    }
+
+    /// The kind of message.
+    pub const fn icmp_type(&self) -> IcmpType {
+        IcmpType(self.bytes[0])
+    }
+
+    /// What exactly, depending on the type.
+    pub const fn code(&self) -> u8 {
+        self.bytes[1]
+    }
+
+    /// The checksum as it stands there.
+    pub const fn checksum(&self) -> u16 {
+        u16::from_be_bytes([self.bytes[2], self.bytes[3]])
+    }
+
+    /// The second half of the header.
+    pub const fn rest(&self) -> u32 {
+        let [.., a, b, c, d] = *self.bytes;
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    /// MTU of the next hop, of a message that says fragmentation is needed
+    /// (RFC 1191 section 4); 0 from routers that do not say.
+    pub const fn next_hop_mtu(&self) -> u16 {
+        u16::from_be_bytes([self.bytes[6], self.bytes[7]])
+    }
+}
+
+/// Turns an echo request into its reply: only the type and the checksum
+/// change.
+///
+/// # Errors
+/// When it is not an intact echo request.
+pub fn make_echo_reply(message: &mut [u8]) -> Result<(), IcmpError> {
+    let (header, _) = IcmpHeader::validate(message)?;
+    expect_type(header, IcmpType::ECHO_REQUEST)?;
+    let available = message.len();
+    let too_short = IcmpError::TooShort {
+        needed: HEADER_LEN,
+        available,
+    };
+    let [icmp_type, code, checksum0, checksum1, ..] = message else {
+        return Err(too_short);
+    };
+    let before = u16::from_be_bytes([*checksum0, *checksum1]);
+    let after = checksum::update(
+        before,
+        u16::from_be_bytes([*icmp_type, *code]),
+        u16::from_be_bytes([IcmpType::ECHO_REPLY.0, *code]),
+    );
+    *icmp_type = IcmpType::ECHO_REPLY.0;
+    [*checksum0, *checksum1] = after.to_be_bytes();
+    Ok(())
+}
+
+/// The answer to a timestamp request. `ms_since_midnight` is the time of day
+/// in UTC, given both as the time of receipt and of the answer.
+///
+/// A request that lacks its receive and transmit timestamps is refused; Linux
+/// answers it.
+///
+/// # Errors
+/// When it is not an intact timestamp request.
+pub fn timestamp_reply(
+    request: &[u8],
+    ms_since_midnight: u32,
+) -> Result<[u8; TIMESTAMP_LEN], IcmpError> {
+    let (header, _) = IcmpHeader::validate(request)?;
+    expect_type(header, IcmpType::TIMESTAMP_REQUEST)?;
+    let &[_, _, _, _, i0, i1, s0, s1, o0, o1, o2, o3, ..] = request
+        .first_chunk::<TIMESTAMP_LEN>()
+        .ok_or(IcmpError::TooShort {
+            needed: TIMESTAMP_LEN,
+            available: request.len(),
+        })?;
+    let [t0, t1, t2, t3] = ms_since_midnight.to_be_bytes();
+    let with_checksum = |[c0, c1]: [u8; 2]| {
+        [
+            IcmpType::TIMESTAMP_REPLY.0,
+            0,
+            c0,
+            c1,
+            i0,
+            i1,
+            s0,
+            s1, //
+            o0,
+            o1,
+            o2,
+            o3,
+            t0,
+            t1,
+            t2,
+            t3,
+            t0,
+            t1,
+            t2,
+            t3,
+        ]
+    };
+    Ok(with_checksum(
+        Sum::of(&with_checksum([0, 0])).checksum().to_be_bytes(),
+    ))
+}
+
+const fn expect_type(header: IcmpHeader<'_>, expected: IcmpType) -> Result<(), IcmpError> {
+    let found = header.icmp_type();
+    if found.0 == expected.0 {
+        Ok(())
+    } else {
+        Err(IcmpError::Type { found, expected })
+    }
+}
+
+/// What an error tells the sender of a packet: type, code and the second half
+/// of the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpCause {
+    /// The kind of message.
+    pub icmp_type: IcmpType,
+    /// What exactly.
+    pub code: u8,
+    /// The second half of the header.
+    pub rest: u32,
+}
+
+impl IcmpCause {
+    /// 3/0
+    pub const NETWORK_UNREACHABLE: Self = Self::unreachable(0, 0);
+    /// 3/1
+    pub const HOST_UNREACHABLE: Self = Self::unreachable(1, 0);
+    /// 3/2
+    pub const PROTOCOL_UNREACHABLE: Self = Self::unreachable(2, 0);
+    /// 3/3
+    pub const PORT_UNREACHABLE: Self = Self::unreachable(3, 0);
+    /// 11/0: TTL ran out.
+    pub const TTL_EXCEEDED: Self = Self {
+        icmp_type: IcmpType::TIME_EXCEEDED,
+        code: 0,
+        rest: 0,
+    };
+    /// 11/1: fragments did not arrive in time.
+    pub const REASSEMBLY_TIME_EXCEEDED: Self = Self {
+        icmp_type: IcmpType::TIME_EXCEEDED,
+        code: 1,
+        rest: 0,
+    };
+
+    /// 3/4: the packet must not be fragmented and is longer than `mtu` bytes
+    /// (RFC 1191).
+    pub const fn fragmentation_needed(mtu: u16) -> Self {
+        Self::unreachable(4, mtu as u32)
+    }
+
+    const fn unreachable(code: u8, rest: u32) -> Self {
+        Self {
+            icmp_type: IcmpType::DESTINATION_UNREACHABLE,
+            code,
+            rest,
+        }
+    }
+}
+
+/// An error message to be written: a cause and the packet it quotes.
+#[derive(Clone, Copy, Debug)]
+pub struct IcmpErrorMessage<'a> {
+    cause: IcmpCause,
+    quote: &'a [u8],
+}
+
+impl<'a> IcmpErrorMessage<'a> {
+    /// The error about `packet`, an IP packet, perhaps with padding. Quotes as
+    /// much of it as fits into [`ERROR_PACKET_LEN_MAX`] behind an IP header
+    /// without options.
+    ///
+    /// Whether there may be an error at all says [`may_trigger_error`].
+    pub fn about(packet: &'a [u8], cause: IcmpCause) -> Self {
+        let total_len = match Ipv4Header::parse_quoted(packet) {
+            Ok((header, _)) => usize::from(header.total_len()),
+            Err(_) => packet.len(),
+        };
+        let len = total_len.min(QUOTE_LEN_MAX);
+        Self {
+            cause,
+            quote: packet
+                .split_at_checked(len)
+                .map_or(packet, |(quote, _)| quote),
+        }
+    }
+
+    /// Length of the message in bytes: 8 to 556.
+    #[expect(clippy::len_without_is_empty, reason = "a message is never empty")]
+    pub const fn len(&self) -> usize {
+        HEADER_LEN + self.quote.len()
+    }
+
+    /// Writes the message to the front of `buffer`.
+    ///
+    /// # Errors
+    /// When the buffer is shorter than [`len`](Self::len).
+    pub fn emit(&self, buffer: &mut [u8]) -> Result<(), BufferTooShort> {
+        let too_short = BufferTooShort {
+            needed: self.len(),
+            available: buffer.len(),
+        };
+        let (header, rest) = buffer
+            .split_first_chunk_mut::<HEADER_LEN>()
+            .ok_or(too_short)?;
+        let (quote, _) = rest
+            .split_at_mut_checked(self.quote.len())
+            .ok_or(too_short)?;
+        quote.copy_from_slice(self.quote);
+        *header = self.header();
+        Ok(())
+    }
+
+    /// The message.
+    pub fn to_vec(&self) -> Vec<u8> {
+        [&self.header(), self.quote].concat()
+    }
+
+    fn header(&self) -> [u8; HEADER_LEN] {
+        let type_and_code = u16::from_be_bytes([self.cause.icmp_type.0, self.cause.code]);
+        let sum = Sum::of(self.quote)
+            .add_u16(type_and_code)
+            .add_u32(self.cause.rest);
+        let [c0, c1] = sum.checksum().to_be_bytes();
+        let [r0, r1, r2, r3] = self.cause.rest.to_be_bytes();
+        [
+            self.cause.icmp_type.0,
+            self.cause.code,
+            c0,
+            c1,
+            r0,
+            r1,
+            r2,
+            r3,
+        ]
+    }
+}
+
+/// Whether an ICMP error about this IP packet may be sent (RFC 1122 section
+/// 3.2.2, RFC 1812 section 4.3.2.7).
+///
+/// Not about an ICMP error, about a fragment other than the first, about a
+/// packet to a broadcast or multicast address, or from an address that is not
+/// one host's. An ICMP type that is not known counts as an error, as in Linux.
+/// Broadcasts of connected networks are not known here; the caller knows them,
+/// and whether the frame itself was a broadcast.
+pub fn may_trigger_error(packet: &[u8]) -> bool {
+    let Ok((ip, payload)) = Ipv4Header::parse_quoted(packet) else {
+        return false;
+    };
+    if ip.fragment_offset() != 0 || !is_host(ip.source()) {
+        return false;
+    }
+    let destination = ip.destination();
+    if destination.is_broadcast() || destination.is_multicast() {
+        return false;
+    }
+    ip.protocol() != IpProtocol::ICMP
+        || payload
+            .first()
+            .is_some_and(|&first| first <= ICMP_TYPE_KNOWN_MAX && !IcmpType(first).is_error())
+}
+
+/// Whether an address can be one host's on a network: not zero network,
+/// loopback, multicast, reserved or broadcast.
+const fn is_host(address: Ipv4Addr) -> bool {
+    !matches!(address.octets()[0], 0 | 127 | 224..)
+}
+
+/// The last type of RFC 950; later ones were assigned and are deprecated (RFC
+/// 6918).
+const ICMP_TYPE_KNOWN_MAX: u8 = 18;
+const QUOTE_LEN_MAX: usize = ERROR_PACKET_LEN_MAX - ipv4::HEADER_LEN - HEADER_LEN;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::test_support::hex;
+
+    const ECHO_REQUEST: &str = "0800012b 004d0001 70696e67 70696e67 70696e67 70696e67 70696e67 \
+        70696e67 70696e67 70696e67";
+
+    #[test]
+    fn header_is_read_from_recorded_bytes() {
+        let message = hex(ECHO_REQUEST);
+        let (icmp, data) = IcmpHeader::validate(&message).unwrap();
+        assert_eq!(icmp.icmp_type(), IcmpType::ECHO_REQUEST);
+        assert_eq!(icmp.code(), 0);
+        assert_eq!(icmp.checksum(), 0x012b);
+        assert_eq!(icmp.rest(), 0x004d_0001);
+        assert_eq!(data, b"pingpingpingpingpingpingpingping");
+    }
+
+    #[test]
+    fn mtu_of_a_recorded_fragmentation_needed_is_read() {
+        let message = hex("0304eb79 000005c8");
+        let (icmp, _) = IcmpHeader::parse(&message).unwrap();
+        assert_eq!(icmp.next_hop_mtu(), 1480);
+    }
+
+    #[test]
+    fn echo_request_is_answered_as_linux_answers_it() {
+        let mut message = hex(ECHO_REQUEST);
+        make_echo_reply(&mut message).unwrap();
+        assert_eq!(message[..8], *hex("0000092b 004d0001"));
+        assert_eq!(message[8..], hex(ECHO_REQUEST)[8..]);
+    }
+
+    #[test]
+    fn only_intact_echo_requests_are_answered() {
+        let mut reply = hex(
+            "0000092b 004d0001 70696e67 70696e67 70696e67 70696e67 70696e67 \
+             70696e67 70696e67 70696e67",
+        );
+        assert_eq!(
+            make_echo_reply(&mut reply),
+            Err(IcmpError::Type {
+                found: IcmpType(0),
+                expected: IcmpType(8)
+            })
+        );
+        let mut damaged = hex(ECHO_REQUEST);
+        damaged[9] ^= 1;
+        let before = damaged.clone();
+        assert_eq!(
+            make_echo_reply(&mut damaged),
+            Err(IcmpError::Checksum(0x012b))
+        );
+        assert_eq!(damaged, before);
+        assert_eq!(
+            make_echo_reply(&mut [8; 7]),
+            Err(IcmpError::TooShort {
+                needed: 8,
+                available: 7
+            })
+        );
+    }
+
+    #[test]
+    fn timestamp_request_is_answered_as_linux_answers_it() {
+        let request = hex("0d00a8d4 00000000 00d46d3a 00d46d3a 00d46d3a");
+        assert_eq!(
+            timestamp_reply(&request, 0x00d4_8767).unwrap(),
+            *hex("0e00737a 00000000 00d46d3a 00d48767 00d48767")
+        );
+    }
+
+    #[test]
+    fn only_whole_timestamp_requests_are_answered() {
+        let cut = hex("0d00f2ff 00000000");
+        assert_eq!(
+            timestamp_reply(&cut, 0),
+            Err(IcmpError::TooShort {
+                needed: 20,
+                available: 8
+            })
+        );
+        assert_eq!(
+            timestamp_reply(&hex(ECHO_REQUEST), 0),
+            Err(IcmpError::Type {
+                found: IcmpType(8),
+                expected: IcmpType(13)
+            })
+        );
+    }
+
+    /// A recorded packet to a port without a service, and the error about it.
+    const UDP_PACKET: &str = "4500003c 23450000 4011f126 cb007107 c633640a 15180036 0028fc82 \
+        78787878 78787878 78787878 78787878 78787878 78787878 78787878 78787878";
+
+    #[test]
+    fn port_unreachable_is_what_linux_sends() {
+        let packet = hex(UDP_PACKET);
+        let message = IcmpErrorMessage::about(&packet, IcmpCause::PORT_UNREACHABLE);
+        assert_eq!(message.len(), 68);
+        assert_eq!(
+            message.to_vec(),
+            [hex("0303637c 00000000"), packet.clone()].concat()
+        );
+        let mut buffer = [0xee; 70];
+        message.emit(&mut buffer).unwrap();
+        assert_eq!(buffer[..68], message.to_vec());
+        assert_eq!(buffer[68..], [0xee, 0xee]);
+    }
+
+    #[test]
+    fn host_unreachable_is_what_linux_sends() {
+        let packet = hex("45000028 12344000 4006c256 cb007107 c633640a \
+             d6d80052 000003e8 00000000 5002faf0 73990000");
+        assert_eq!(
+            IcmpErrorMessage::about(&packet, IcmpCause::HOST_UNREACHABLE).to_vec(),
+            [hex("0301635f 00000000"), packet].concat()
+        );
+    }
+
+    #[test]
+    fn fragmentation_needed_is_what_linux_sends_and_ends_at_576_bytes() {
+        // Inner length 1481 with its TTL already decremented.
+        let mut packet = hex("450005c9 12344000 3f06bdb5 cb007107 c633640a \
+             9c410050 000003e9 00000001 5018faf0 64790000");
+        packet.resize(1481, 0x44);
+        let message =
+            IcmpErrorMessage::about(&packet, IcmpCause::fragmentation_needed(1480)).to_vec();
+        assert_eq!(message.len() + 20, 576);
+        assert_eq!(message[..8], *hex("0304eb79 000005c8"));
+        assert_eq!(message[8..], packet[..548]);
+    }
+
+    #[test]
+    fn padding_is_not_quoted() {
+        let mut padded = hex(UDP_PACKET);
+        padded.extend([0; 4]);
+        let message = IcmpErrorMessage::about(&padded, IcmpCause::PORT_UNREACHABLE).to_vec();
+        assert_eq!(message[8..], hex(UDP_PACKET));
+    }
+
+    #[test]
+    fn buffer_that_is_too_short_is_refused() {
+        let packet = hex(UDP_PACKET);
+        let message = IcmpErrorMessage::about(&packet, IcmpCause::TTL_EXCEEDED);
+        for len in [0, 7, 8, 67] {
+            assert_eq!(
+                message.emit(&mut vec![0; len]),
+                Err(BufferTooShort {
+                    needed: 68,
+                    available: len
+                })
+            );
+        }
+    }
+
+    fn may_with(offset: usize, bytes: &[u8]) -> bool {
+        let mut packet = hex(UDP_PACKET);
+        packet[offset..offset + bytes.len()].copy_from_slice(bytes);
+        may_trigger_error(&packet)
+    }
+
+    #[test]
+    fn ordinary_packet_may_trigger_an_error() {
+        assert!(may_trigger_error(&hex(UDP_PACKET)));
+    }
+
+    #[test]
+    fn first_fragment_may_trigger_an_error_and_later_ones_may_not() {
+        assert!(may_with(6, &[0x20, 0]));
+        assert!(!may_with(6, &[0x20, 1]));
+        assert!(!may_with(6, &[0, 1]));
+    }
+
+    #[test]
+    fn no_error_goes_to_an_address_that_is_not_a_host() {
+        for source in [
+            [0, 0, 0, 0],
+            [0, 1, 2, 3],
+            [127, 0, 0, 1],
+            [224, 0, 0, 1],
+            [255; 4],
+        ] {
+            assert!(!may_with(12, &source), "{source:?}");
+        }
+        assert!(may_with(12, &[223, 255, 255, 255]));
+    }
+
+    #[test]
+    fn no_error_is_about_a_packet_to_many() {
+        assert!(!may_with(16, &[255; 4]));
+        assert!(!may_with(16, &[224, 0, 0, 5]));
+        assert!(!may_with(16, &[239, 255, 255, 255]));
+    }
+
+    #[test]
+    fn no_error_is_about_an_icmp_error() {
+        let may_with_type = |icmp_type| {
+            let mut packet = hex(UDP_PACKET);
+            packet[9] = 1;
+            packet[20] = icmp_type;
+            may_trigger_error(&packet)
+        };
+        let errors: Vec<u8> = (0..=255)
+            .filter(|&icmp_type| !may_with_type(icmp_type))
+            .collect();
+        let expected: Vec<u8> = [3, 4, 5, 11, 12].into_iter().chain(19..=255).collect();
+        assert_eq!(errors, expected);
+    }
+
+    #[test]
+    fn no_error_is_about_what_is_not_a_whole_header() {
+        assert!(!may_trigger_error(&hex(UDP_PACKET)[..19]));
+        assert!(!may_with(0, &[0x65]));
+        let mut icmp_without_type = hex(UDP_PACKET);
+        icmp_without_type[9] = 1;
+        assert!(!may_trigger_error(&icmp_without_type[..20]));
+    }
+
+    proptest! {
+        #[test]
+        fn errors_read_as_etherparse_reads_them(
+            packet in prop::collection::vec(any::<u8>(), 0..1600),
+            mtu in any::<u16>(),
+        ) {
+            let message = IcmpErrorMessage::about(&packet, IcmpCause::fragmentation_needed(mtu));
+            let bytes = message.to_vec();
+            prop_assert!(bytes.len() <= 556);
+            let theirs = etherparse::Icmpv4Slice::from_slice(&bytes).unwrap();
+            let expected = etherparse::Icmpv4Type::DestinationUnreachable(
+                etherparse::icmpv4::DestUnreachableHeader::FragmentationNeeded {
+                    next_hop_mtu: mtu,
+                },
+            );
+            prop_assert_eq!(theirs.icmp_type(), expected.clone());
+            prop_assert_eq!(expected.calc_checksum(theirs.payload()), theirs.checksum());
+        }
+
+        #[test]
+        fn echo_reply_is_that_of_etherparse(
+            id in any::<u16>(),
+            seq in any::<u16>(),
+            data in prop::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let echo = etherparse::IcmpEchoHeader { id, seq };
+            let message = |icmp_type: etherparse::Icmpv4Type| {
+                let header = etherparse::Icmpv4Header::with_checksum(icmp_type, &data);
+                [header.to_bytes().as_slice(), &data].concat()
+            };
+            let mut ours = message(etherparse::Icmpv4Type::EchoRequest(echo));
+            make_echo_reply(&mut ours).unwrap();
+            // Of the two forms of zero an all-zero reply has the other one.
+            if ours[..8] != [0; 8] || data.iter().any(|&byte| byte != 0) {
+                prop_assert_eq!(ours, message(etherparse::Icmpv4Type::EchoReply(echo)));
+            }
+        }
+
+        #[test]
+        fn nothing_panics_on_arbitrary_bytes(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let _ = IcmpHeader::validate(&bytes);
+            let _ = timestamp_reply(&bytes, 0);
+            let _ = may_trigger_error(&bytes);
+            let _ = IcmpErrorMessage::about(&bytes, IcmpCause::TTL_EXCEEDED).to_vec();
+            let _ = make_echo_reply(&mut bytes);
+        }
+    }
+}
