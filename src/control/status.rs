@@ -441,6 +441,7 @@ mod mac_text {
 
     use crate::wire::ethernet::MacAddr;
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde prescribes the signature")]
     pub(super) fn serialize<S: Serializer>(
         mac: &MacAddr,
         serializer: S,
@@ -463,7 +464,7 @@ mod mac_text_optional {
 
     use crate::wire::ethernet::MacAddr;
 
-    #[expect(clippy::ref_option, reason = "serde prescribes the signature")]
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde prescribes the signature")]
     pub(super) fn serialize<S: Serializer>(
         mac: &Option<MacAddr>,
         serializer: S,
