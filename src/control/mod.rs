@@ -1,4 +1,5 @@
 #![forbid(unsafe_code)]
 //! The management thread.
 pub mod command;
+pub mod socket;
 pub mod status;

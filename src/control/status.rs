@@ -32,6 +32,10 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// How many connections a [`Request::Connections`] shows when it does not say.
 pub const CONNECTIONS_SHOWN_DEFAULT: usize = 1000;
 
+/// The most connections that a [`Request::Connections`] is answered with: so
+/// that the answer stays a few MiB, whatever was asked for.
+pub const CONNECTIONS_SHOWN_MAX: usize = 50_000;
+
 /// One line from a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestMessage {
@@ -441,7 +445,10 @@ mod mac_text {
 
     use crate::wire::ethernet::MacAddr;
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde prescribes the signature")]
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde prescribes the signature"
+    )]
     pub(super) fn serialize<S: Serializer>(
         mac: &MacAddr,
         serializer: S,
@@ -464,7 +471,11 @@ mod mac_text_optional {
 
     use crate::wire::ethernet::MacAddr;
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde prescribes the signature")]
+    #[expect(
+        clippy::ref_option,
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde prescribes the signature"
+    )]
     pub(super) fn serialize<S: Serializer>(
         mac: &Option<MacAddr>,
         serializer: S,

@@ -1,0 +1,241 @@
+//! The control socket's place in the file system.
+//!
+//! A lock beside the socket says whether a director runs there. The socket
+//! alone cannot: between "nobody answers" and "removed and made anew" another
+//! director could have made it. The kernel drops the lock with the process,
+//! however that ends.
+#![forbid(unsafe_code)]
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, ErrorKind},
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+};
+
+use log::warn;
+use rustix::fs::{FlockOperation, Mode};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Why a control socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The lock is held.
+    #[error(
+        "another director is running on {}; stop it, or set `control_socket` to another path",
+        .0.display()
+    )]
+    AlreadyRunning(PathBuf),
+    /// Somebody listens there without holding the lock.
+    #[error(
+        "another program listens on {}; set `control_socket` to another path",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// There is a file of another kind.
+    #[error(
+        "{} exists and is no socket; remove it, or set `control_socket` to another path",
+        .0.display()
+    )]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("control socket {}: cannot {action}: {error}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What could not be done.
+        action: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// The socket's file and its lock, removed when dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: Identity,
+    lock: Lock,
+}
+
+impl SocketFile {
+    /// Makes the socket at `path` and listens on it.
+    pub(super) fn create(path: &Path) -> Result<(UnixListener, Self), BindError> {
+        let failed = |action| {
+            let path = path.to_owned();
+            move |error: io::Error| BindError::Io {
+                path,
+                action,
+                error,
+            }
+        };
+        create_parent(path).map_err(failed("create its directory"))?;
+        let lock = Lock::take(path)?;
+        remove_stale(path)?;
+        let listener = listen(path).map_err(failed("listen on it"))?;
+        let identity = fs::symlink_metadata(path)
+            .map(Identity::of)
+            .map_err(failed("look at it"))?;
+        Ok((
+            listener,
+            Self {
+                path: path.to_owned(),
+                identity,
+                lock,
+            },
+        ))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Whoever removed our socket and put another one there keeps it.
+        let ours = fs::symlink_metadata(&self.path).map(Identity::of).ok() == Some(self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            warn!(
+                "control socket {}: cannot remove it: {error}",
+                self.path.display()
+            );
+        }
+        self.lock.remove_file();
+    }
+}
+
+/// Which file a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    #[expect(clippy::needless_pass_by_value, reason = "for use with Result::map")]
+    fn of(metadata: fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// A locked file beside the socket.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    fn take(socket_path: &Path) -> Result<Self, BindError> {
+        let mut name = OsString::from(socket_path);
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        let failed = |error| BindError::Io {
+            path: socket_path.to_owned(),
+            action: "lock it",
+            error,
+        };
+        loop {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(failed)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(BindError::AlreadyRunning(socket_path.to_owned()));
+                }
+                Err(error) => return Err(failed(error.into())),
+            }
+            // A director that ended just now may have removed the file that we
+            // locked; then the lock means nothing.
+            let locked = file.metadata().map(Identity::of).map_err(failed)?;
+            if fs::symlink_metadata(&path).map(Identity::of).ok() == Some(locked) {
+                return Ok(Self { path, _file: file });
+            }
+        }
+    }
+
+    fn remove_file(&self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            warn!("{}: cannot remove it: {error}", self.path.display());
+        }
+    }
+}
+
+/// Creates the socket's directory, whatever the umask is, such that others can
+/// see whether a director runs.
+fn create_parent(path: &Path) -> io::Result<()> {
+    let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    else {
+        return Ok(());
+    };
+    if parent.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(parent)?;
+    fs::set_permissions(parent, Permissions::from_mode(0o755))
+}
+
+/// Removes the socket of a director that is dead, which the lock has shown.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let failed = |error| BindError::Io {
+        path: path.to_owned(),
+        action: "replace it",
+        error,
+    };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    if is_listened_on(path).map_err(failed)? {
+        return Err(BindError::InUse(path.to_owned()));
+    }
+    fs::remove_file(path).map_err(failed)
+}
+
+fn is_listened_on(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(true),
+        // Its queue of clients is full: it lives, whether or not it is well.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(false),
+        // A socket of another type (EPROTOTYPE) is somebody else's.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error()) => {
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Linux gives the file the mode of the unbound socket, so it never exists
+    // with a wider one, and the umask of the process need not change.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Clients that can wait to be accepted, which takes no longer than starting a
+/// thread.
+const BACKLOG: i32 = 64;
