@@ -27,6 +27,8 @@ pub struct Config {
     pub ports: Vec<PortConfig>,
     /// `[[route]]`, in file order. Connected networks are not in it.
     pub routes: Vec<RouteConfig>,
+    /// `[[neighbor]]`, in file order.
+    pub neighbors: Vec<NeighborConfig>,
     /// `[[service]]`, in file order.
     pub services: Vec<ServiceConfig>,
 }
@@ -149,6 +151,18 @@ pub enum RouteAction {
     /// `type = "blackhole"`: likewise told, as Linux IPVS does for a real
     /// server behind such a route.
     Blackhole,
+}
+
+/// `[[neighbor]]`: a permanent neighbor, as
+/// `ip neigh replace ADDRESS lladdr MAC dev PORT nud permanent` makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighborConfig {
+    /// `port`: index into [`Config::ports`].
+    pub port: usize,
+    /// `address`
+    pub address: Ipv4Addr,
+    /// `mac`: never asked for, never aged.
+    pub mac: MacAddr,
 }
 
 /// `[[service]]` with its real servers in file order.
