@@ -1,0 +1,344 @@
+//! The packets were recorded from Linux 6.1 with IPVS 1.2.1, unless a test
+//! says how it changed one.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A SYN that a kernel director tunnelled to 10.0.0.11.
+const SYN: &str = "4500003c000040003f0427b30a0000010a00000b\
+    45000028123440003f06c356cb007107c633640a9c410050000003e8000000005002faf0ae320000";
+/// Inner CE, which a director writes as ECT(0) outside.
+const INNER_CE: &str = "4502003c169b00003f0451160a0000010a00000b\
+    45030028000000003f061588cb007107c633640a9c410050000003fb000000015010faf0ae100000";
+/// Inner and outer ECT(0).
+const INNER_ECT_0: &str = "4502003c00004000fe0468b00a0000010a00000b\
+    4502002800004000fe061688cb007107c633640a9c410050000003fb000000015010faf0ae100000";
+/// An inner header with options.
+const INNER_OPTIONS: &str = "45000040000040003f0427af0a0000010a00000b\
+    4600002c123440003f06c050cb007107c633640a010101019c440050000003e8000000005002faf0ae2f0000";
+/// A UDP datagram, tunnelled to 10.0.0.12.
+const DATAGRAM: &str = "4500005057e300003f040fbb0a0000010a00000c\
+    4500003c234500003f11f226cb007107c633640a138800350028fe1378787878787878787878787878787878\
+    78787878787878787878787878787878";
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+fn rules() -> Rules {
+    Rules {
+        local: Ipv4Addr::new(10, 0, 0, 11),
+        vips: vec![
+            Ipv4Addr::new(198, 51, 100, 9),
+            Ipv4Addr::new(198, 51, 100, 10),
+        ],
+        directors: Vec::new(),
+    }
+}
+
+fn decapsulated(mut packet: Vec<u8>) -> Result<Vec<u8>, DropReason> {
+    decapsulate(&mut packet, &rules()).map(|inner| inner.to_vec())
+}
+
+/// `hex` with bytes replaced, and with the checksums of the headers that start
+/// at `mend` made right.
+fn changed(hex: &str, changes: &[(usize, u8)], mend: &[usize]) -> Vec<u8> {
+    let mut packet = bytes(hex);
+    for &(at, value) in changes {
+        packet[at] = value;
+    }
+    for &start in mend {
+        mend_checksum(&mut packet[start..]);
+    }
+    packet
+}
+
+/// Written apart from the code under test.
+fn mend_checksum(header: &mut [u8]) {
+    let len = usize::from(header[0] & 0x0f) * 4;
+    header[10..12].fill(0);
+    let words = header[..len]
+        .chunks(2)
+        .map(|word| u32::from(word[0]) * 256 + u32::from(word[1]));
+    let total: u32 = words.sum();
+    let checksum = !u16::try_from(total % 0xffff).unwrap();
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+#[test]
+fn a_tunnelled_packet_comes_out_as_it_went_in() {
+    assert_eq!(decapsulated(bytes(SYN)), Ok(bytes(&SYN[40..])));
+}
+
+#[test]
+fn inner_options_stay() {
+    assert_eq!(
+        decapsulated(bytes(INNER_OPTIONS)),
+        Ok(bytes(&INNER_OPTIONS[40..]))
+    );
+}
+
+#[test]
+fn what_follows_the_packet_is_cut_off() {
+    let mut packet = bytes(SYN);
+    packet.extend([0xee; 6]);
+    assert_eq!(decapsulated(packet), Ok(bytes(&SYN[40..])));
+}
+
+#[test]
+fn room_between_inner_and_outer_length_is_cut_off() {
+    let mut packet = changed(SYN, &[(3, 62)], &[0]);
+    packet.extend([0xee; 2]);
+    assert_eq!(decapsulated(packet), Ok(bytes(&SYN[40..])));
+}
+
+#[test]
+fn outer_options_are_skipped() {
+    let mut packet = bytes(SYN);
+    packet.splice(20..20, [1, 1, 1, 1]);
+    packet[0] = 0x46;
+    packet[3] = 64;
+    mend_checksum(&mut packet);
+    assert_eq!(decapsulated(packet), Ok(bytes(&SYN[40..])));
+}
+
+#[test]
+fn inner_congestion_survives_an_outer_ect() {
+    assert_eq!(decapsulated(bytes(INNER_CE)), Ok(bytes(&INNER_CE[40..])));
+}
+
+#[test]
+fn outer_congestion_is_passed_on_with_the_checksum_mended() {
+    let inner = decapsulated(changed(INNER_ECT_0, &[(1, 3)], &[0])).unwrap();
+    // TOS 2 to 3, so the checksum 1688 falls by one.
+    let expected = INNER_ECT_0[40..]
+        .replacen("4502", "4503", 1)
+        .replacen("1688", "1687", 1);
+    assert_eq!(inner, bytes(&expected));
+}
+
+#[test]
+fn ecn_follows_the_table_of_rfc_6040() {
+    // Rows: inner not-ECT, ECT(0), ECT(1), CE; columns: outer in that order.
+    let table = [
+        [Some(NOT_ECT), Some(NOT_ECT), Some(NOT_ECT), None],
+        [Some(ECT_0), Some(ECT_0), Some(ECT_1), Some(CE)],
+        [Some(ECT_1), Some(ECT_1), Some(ECT_1), Some(CE)],
+        [Some(CE), Some(CE), Some(CE), Some(CE)],
+    ];
+    let order = [NOT_ECT, ECT_0, ECT_1, CE];
+    for (row, inner) in order.into_iter().enumerate() {
+        for (column, outer) in order.into_iter().enumerate() {
+            assert_eq!(
+                decapsulated_ecn(outer, inner),
+                table[row][column],
+                "{inner} in {outer}"
+            );
+        }
+    }
+}
+
+#[test]
+fn congestion_for_a_sender_without_ecn_drops() {
+    let packet = changed(SYN, &[(1, 3)], &[0]);
+    assert_eq!(decapsulated(packet), Err(DropReason::CongestionUnheard));
+}
+
+#[test]
+fn other_outer_protocols_and_versions_drop() {
+    assert_eq!(
+        decapsulated(changed(SYN, &[(9, 41)], &[0])),
+        Err(DropReason::OuterHeader)
+    );
+    assert_eq!(
+        decapsulated(changed(SYN, &[(0, 0x65)], &[0])),
+        Err(DropReason::OuterHeader)
+    );
+    assert_eq!(
+        decapsulated(changed(SYN, &[(0, 0x44)], &[0])),
+        Err(DropReason::OuterHeader)
+    );
+    assert_eq!(
+        decapsulated(bytes(&SYN[..38])),
+        Err(DropReason::OuterHeader)
+    );
+}
+
+#[test]
+fn a_wrong_outer_checksum_drops() {
+    assert_eq!(
+        decapsulated(changed(SYN, &[(10, 0x28)], &[])),
+        Err(DropReason::OuterChecksum)
+    );
+}
+
+#[test]
+fn an_outer_length_beyond_the_packet_drops() {
+    assert_eq!(
+        decapsulated(changed(SYN, &[(3, 61)], &[0])),
+        Err(DropReason::OuterTruncated)
+    );
+}
+
+#[test]
+fn outer_fragments_drop() {
+    assert_eq!(
+        decapsulated(changed(SYN, &[(6, 0x20)], &[0])),
+        Err(DropReason::OuterFragment)
+    );
+    assert_eq!(
+        decapsulated(changed(SYN, &[(7, 0x01)], &[0])),
+        Err(DropReason::OuterFragment)
+    );
+}
+
+#[test]
+fn packets_for_another_end_drop() {
+    assert_eq!(decapsulated(bytes(DATAGRAM)), Err(DropReason::NotForUs));
+}
+
+#[test]
+fn only_listed_directors_are_taken() {
+    let listed = |net: &str| Rules {
+        directors: vec![net.parse().unwrap()],
+        ..rules()
+    };
+    assert!(decapsulate(&mut bytes(SYN), &listed("10.0.0.0/30")).is_ok());
+    assert_eq!(
+        decapsulate(&mut bytes(SYN), &listed("10.0.0.2/32")),
+        Err(DropReason::UnknownDirector)
+    );
+}
+
+#[test]
+fn an_inner_packet_that_is_not_ipv4_drops() {
+    assert_eq!(
+        decapsulated(changed(SYN, &[(20, 0x65)], &[])),
+        Err(DropReason::InnerHeader)
+    );
+    assert_eq!(
+        decapsulated(changed(SYN, &[(3, 39)], &[0])),
+        Err(DropReason::InnerHeader)
+    );
+    assert_eq!(
+        decapsulated(changed(SYN, &[(23, 19)], &[20])),
+        Err(DropReason::InnerHeader)
+    );
+}
+
+#[test]
+fn a_wrong_inner_checksum_drops() {
+    assert_eq!(
+        decapsulated(changed(SYN, &[(30, 0xc4)], &[])),
+        Err(DropReason::InnerChecksum)
+    );
+}
+
+#[test]
+fn an_inner_length_beyond_the_outer_drops() {
+    assert_eq!(
+        decapsulated(changed(SYN, &[(23, 41)], &[20])),
+        Err(DropReason::InnerTruncated)
+    );
+}
+
+#[test]
+fn inner_destinations_other_than_a_vip_drop() {
+    assert_eq!(
+        decapsulated(changed(SYN, &[(39, 11)], &[20])),
+        Err(DropReason::NotAVip)
+    );
+}
+
+#[test]
+fn sources_that_no_client_has_drop() {
+    for source in [
+        [0, 1, 2, 3],
+        [127, 0, 0, 1],
+        [224, 0, 0, 1],
+        [255; 4],
+        [10, 0, 0, 11],
+        [198, 51, 100, 9],
+    ] {
+        let changes: Vec<_> = source
+            .iter()
+            .enumerate()
+            .map(|(at, b)| (32 + at, *b))
+            .collect();
+        let packet = changed(SYN, &changes, &[20]);
+        assert_eq!(
+            decapsulated(packet),
+            Err(DropReason::MartianSource),
+            "{source:?}"
+        );
+    }
+}
+
+#[test]
+fn a_prepared_checksum_is_finished() {
+    // The pseudo header of SYN: addresses cb007107 c633640a, protocol 6, 20 bytes.
+    let pseudo: u32 = 0xcb00 + 0x7107 + 0xc633 + 0x640a + 6 + 20;
+    let folded = u16::try_from((pseudo & 0xffff) + (pseudo >> 16))
+        .unwrap()
+        .to_be_bytes();
+    let mut packet = changed(&SYN[40..], &[(36, folded[0]), (37, folded[1])], &[]);
+    assert!(complete_checksum(&mut packet));
+    assert_eq!(packet, bytes(&SYN[40..]));
+}
+
+#[test]
+fn right_and_wrong_checksums_are_left_alone() {
+    let mut right = bytes(&SYN[40..]);
+    assert!(!complete_checksum(&mut right));
+    assert_eq!(right, bytes(&SYN[40..]));
+    let mut wrong = changed(&SYN[40..], &[(36, 0x11), (37, 0x11)], &[]);
+    assert!(!complete_checksum(&mut wrong));
+    assert_eq!(wrong, changed(&SYN[40..], &[(36, 0x11), (37, 0x11)], &[]));
+    let mut datagram = bytes(&DATAGRAM[40..]);
+    assert!(!complete_checksum(&mut datagram));
+    assert_eq!(datagram, bytes(&DATAGRAM[40..]));
+}
+
+#[test]
+fn reasons_have_names_of_their_own() {
+    for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+        assert_eq!(reason as usize, index);
+        assert!(
+            DropReason::ALL[..index]
+                .iter()
+                .all(|other| other.name() != reason.name())
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(mut packet in prop::collection::vec(any::<u8>(), 0..128)) {
+        let len = packet.len();
+        complete_checksum(&mut packet.clone());
+        if let Ok(inner) = decapsulate(&mut packet, &rules()) {
+            prop_assert!(inner.len() + 20 <= len);
+        }
+    }
+
+    #[test]
+    fn no_change_of_a_good_packet_makes_it_panic(
+        changes in prop::collection::vec((0_usize..60, any::<u8>()), 1..4),
+        len in 0_usize..=60,
+        mend in any::<bool>(),
+    ) {
+        let mut packet = changed(SYN, &changes, &[]);
+        if mend && packet[0] & 0x0f == 5 {
+            mend_checksum(&mut packet);
+        }
+        packet.truncate(len);
+        complete_checksum(&mut packet.clone());
+        if let Ok(inner) = decapsulate(&mut packet, &rules()) {
+            prop_assert!(inner.len() + 20 <= len);
+        }
+    }
+}
