@@ -1,10 +1,23 @@
 //! The connections of one worker: which real server each flow goes to.
 //!
-//! [`state`] follows TCP by the client's packets alone.
+//! [`Table`] is bounded and allocated at start, keeps each IPv4 connection in
+//! one cache line, and lets a worker ask for the lines of a whole burst before
+//! it looks at the first. [`state`] follows TCP by the client's packets alone,
+//! and a timer wheel inside the table ends connections that fall silent.
+//!
+//! A table belongs to one worker. It knows no services, schedulers or
+//! counters: it tells its caller about every connection that leaves it, and
+//! the caller keeps count.
 #![forbid(unsafe_code)]
 
+mod entry;
+mod opening_queue;
 pub mod state;
+mod table;
 pub mod time;
+mod wheel;
 
+pub use entry::{Entry, NewEntry, Removed};
 pub use state::{State, StateTimeouts, transition};
+pub use table::{CONNECTIONS_LIMIT, EntryIndex, Expiry, Full, Inserted, Table, TableError};
 pub use time::{CoarseDuration, CoarseTime};
