@@ -1,20 +1,167 @@
 //! What an operator configured: one validated value, made from one TOML file.
 //!
 //! Only this module says "invalid". What it hands on is consistent: addresses
-//! do not overlap, names resolve, numbers are in range.
+//! do not overlap, names resolve, numbers are in range. What a file leaves out
+//! has a default. Every mistake in a file is reported at once, with its line
+//! and with what to write instead ([`ConfigErrors`]); what works but is
+//! probably not meant is a [`ConfigWarning`].
+//!
+//! The file is walked as a tree of TOML values that know their place, not
+//! deserialized by derive: that would stop at the first mistake, and could not
+//! point at the lines of a mistake that two values make together.
 #![forbid(unsafe_code)]
 
+mod address;
+mod change;
+mod check;
+mod director;
+mod error;
+mod format;
+mod machine;
+mod memory;
+mod network;
+mod port;
+mod reader;
+mod report;
+mod routes;
+mod services;
+mod source;
+mod syntax;
+
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use ipnet::{IpNet, Ipv4Net};
 
+pub use self::{
+    change::needs_restart,
+    error::{
+        ConfigError, ConfigErrors, ConfigWarning, DeviceHint, Doubt, KeyHint, MacProblem, Problem,
+    },
+    format::{FORMAT, KeyFormat, TableFormat},
+    machine::Machine,
+    memory::{CONNECTION_LEN, MemoryNeed, memory_need},
+    report::check_report,
+    source::Place,
+};
+use self::{
+    network::Network,
+    reader::{Findings, TableReader},
+};
 use crate::{
     service::{ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables},
     wire::ethernet::MacAddr,
 };
+
+/// Reads the file for this machine and logs its warnings.
+///
+/// # Errors
+/// Everything that is wrong with the file.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    load_for(path, &Machine::detect()).map(Loaded::logged)
+}
+
+/// Reads a text for this machine and logs its warnings. `file_name` stands in
+/// messages.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
+    parse_for(text, file_name, &Machine::detect()).map(Loaded::logged)
+}
+
+/// Reads the file for a given machine.
+///
+/// # Errors
+/// Everything that is wrong with the file.
+pub fn load_for(path: &Path, machine: &Machine) -> Result<Loaded, ConfigErrors> {
+    let file = path.display().to_string();
+    let refuse = |problem| {
+        let error = ConfigError {
+            file: file.clone(),
+            place: None,
+            problem,
+        };
+        Err(ConfigErrors {
+            errors: vec![error],
+        })
+    };
+    match fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => parse_for(&text, &file, machine),
+        Ok(Err(_)) => refuse(Problem::NotUtf8),
+        Err(error) => refuse(Problem::Unreadable(error.to_string())),
+    }
+}
+
+/// Reads a text for a given machine. `file_name` stands in messages.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse_for(text: &str, file_name: &str, machine: &Machine) -> Result<Loaded, ConfigErrors> {
+    // What the parser could rescue of a broken text is no ground for further
+    // complaints.
+    let root = syntax::parse(text, file_name)?;
+    let mut findings = Findings::new(file_name, text);
+    let file = TableReader::open(&format::FILE, root.span(), root.get_ref(), &mut findings);
+    let config = read(&file, machine, &mut findings);
+    let warnings = findings.finish()?;
+    Ok(Loaded { config, warnings })
+}
+
+/// Reads everything. What it returns is worth nothing if it finds problems.
+fn read(file: &TableReader<'_, '_>, machine: &Machine, findings: &mut Findings<'_>) -> Config {
+    let director = director::read_director(file, machine, findings);
+    let (eal, memory_place) = director::read_eal(file, findings);
+    let before = findings.problem_count();
+    let network = Network::read(file, findings);
+    let routes = routes::read_routes(file, &network, findings);
+    let is_network_right = findings.problem_count() == before;
+    let neighbors = routes::read_neighbors(file, &network, findings);
+    let services = services::read_services(file, findings);
+    check::check_roles(&network, &routes, &neighbors, &services, findings);
+    if is_network_right {
+        check::check_reachable(&network, &routes, &services, findings);
+    }
+    let config = Config {
+        director,
+        eal,
+        ports: network
+            .ports
+            .into_iter()
+            .map(port::PortDraft::finish)
+            .collect(),
+        routes: routes.into_iter().map(routes::RouteDraft::finish).collect(),
+        neighbors: neighbors.into_iter().map(|draft| draft.neighbor).collect(),
+        services: services
+            .into_iter()
+            .map(services::ServiceDraft::finish)
+            .collect(),
+    };
+    memory::check(&config, memory_place, findings);
+    config
+}
+
+/// A configuration, and what about it is doubtful.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// In file order; mostly none.
+    pub warnings: Vec<ConfigWarning>,
+}
+
+impl Loaded {
+    /// The configuration, its warnings having gone to the log.
+    pub fn logged(self) -> Config {
+        for warning in &self.warnings {
+            log::warn!("{warning}");
+        }
+        self.config
+    }
+}
 
 /// A whole, validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,9 +263,9 @@ pub struct PortConfig {
 /// What a port stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
-    /// A PCI address as DPDK writes it, "0000:01:00.0".
+    /// A PCI address as DPDK writes it, `0000:01:00.0`.
     Pci(String),
-    /// A virtual device, "net_af_packet0,iface=veth0".
+    /// A virtual device, `net_af_packet0,iface=veth0`.
     Vdev(String),
 }
 

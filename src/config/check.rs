@@ -1,0 +1,148 @@
+//! What only the whole file can show: addresses with two roles, real servers
+//! that nothing leads to, memory that is too small.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    RouteAction,
+    error::{Doubt, Problem},
+    network::Network,
+    reader::{Findings, Span},
+    routes::{NeighborDraft, RouteDraft},
+    services::ServiceDraft,
+};
+
+/// Checks that every address has one role and is a host's.
+pub(super) fn check_roles(
+    network: &Network,
+    routes: &[RouteDraft],
+    neighbors: &[NeighborDraft],
+    services: &[ServiceDraft],
+    findings: &mut Findings<'_>,
+) {
+    let mut taken: HashMap<Ipv4Addr, (Span, &'static str)> = network
+        .own_addresses()
+        .map(|(own, span)| (own, (span, "a port's address")))
+        .collect();
+    for service in services {
+        let (vip, span) = (*service.address.get_ref().ip(), service.address.span());
+        check_role(&taken, &VIP, vip, &span, findings);
+        network.check_host(vip, VIP.name, span.clone(), findings);
+        taken.entry(vip).or_insert((span, VIP.name));
+    }
+    let servers = services.iter().flat_map(|service| &service.servers);
+    let others = servers
+        .map(|(rip, _)| (&REAL_SERVER, *rip.get_ref(), rip.span()))
+        .chain(routes.iter().filter_map(|route| {
+            route
+                .via
+                .as_ref()
+                .map(|via| (&GATEWAY, *via.get_ref(), via.span()))
+        }))
+        .chain(
+            neighbors
+                .iter()
+                .map(|draft| (&NEIGHBOR, draft.neighbor.address, draft.span.clone())),
+        );
+    for (role, address, span) in others {
+        check_role(&taken, role, address, &span, findings);
+        network.check_host(address, role.name, span, findings);
+    }
+}
+
+/// Checks that there is a route to every real server.
+pub(super) fn check_reachable(
+    network: &Network,
+    routes: &[RouteDraft],
+    services: &[ServiceDraft],
+    findings: &mut Findings<'_>,
+) {
+    let mut known: HashSet<Ipv4Addr> = HashSet::new();
+    for (rip, _) in services.iter().flat_map(|service| &service.servers) {
+        let (span, rip) = (rip.span(), *rip.get_ref());
+        // The same server in many services is one mistake, not many.
+        if !known.insert(rip) {
+            continue;
+        }
+        let connected = network
+            .connected(rip)
+            .map(|(_, network)| network.prefix_len());
+        let route = routes
+            .iter()
+            .filter(|route| route.to.contains(&rip))
+            .max_by_key(|route| route.to.prefix_len());
+        match route {
+            None if connected.is_none() => findings.refuse(span, Problem::NoRoute { rip }),
+            Some(route) if connected < Some(route.to.prefix_len()) && is_silent(&route.action) => {
+                let to = IpNet::V4(route.to);
+                findings.doubt(
+                    span,
+                    Doubt::RealServerUnreachable {
+                        rip: rip.into(),
+                        to,
+                    },
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What an address is for.
+struct Role {
+    name: &'static str,
+    /// What to write when the address has another role as well.
+    instead: &'static str,
+}
+
+const VIP: Role = Role {
+    name: "a VIP",
+    instead: "give the service an address that nothing else has",
+};
+const REAL_SERVER: Role = Role {
+    name: "a real server",
+    instead: "write the address at which the real server itself is reached",
+};
+const GATEWAY: Role = Role {
+    name: "a gateway",
+    instead: "write the router's own address",
+};
+const NEIGHBOR: Role = Role {
+    name: "a neighbor",
+    instead: "write the neighbor's own address",
+};
+
+fn check_role(
+    taken: &HashMap<Ipv4Addr, (Span, &'static str)>,
+    role: &Role,
+    address: Ipv4Addr,
+    span: &Span,
+    findings: &mut Findings<'_>,
+) {
+    let Some((first, other)) = taken.get(&address) else {
+        return;
+    };
+    if *other == role.name {
+        return;
+    }
+    let line = findings.line(first);
+    let Role { name, instead } = *role;
+    let problem = Problem::TwoRoles {
+        address,
+        role: name,
+        other,
+        line,
+        instead,
+    };
+    findings.refuse(span.clone(), problem);
+}
+
+const fn is_silent(action: &RouteAction) -> bool {
+    matches!(action, RouteAction::Unreachable | RouteAction::Blackhole)
+}

@@ -1,0 +1,702 @@
+//! What can be wrong with a configuration file, and how that is said.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::source::Place;
+use crate::{
+    service::Protocol,
+    wire::ethernet::{InvalidMacAddr, MacAddr},
+};
+
+/// Everything that is wrong with a file, in the order of its lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    /// At least one.
+    pub errors: Vec<ConfigError>,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().take(ERRORS_SHOWN_MAX).enumerate() {
+            write!(f, "{}{error}", if index == 0 { "" } else { "\n" })?;
+        }
+        match self.errors.len().saturating_sub(ERRORS_SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(f, "\n... and {more} more errors"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// More errors than these are counted only: an operator reads the first ones.
+const ERRORS_SHOWN_MAX: usize = 50;
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {problem}{}", At { file, place }, Excerpt(place))]
+pub struct ConfigError {
+    /// The file as it was named to us.
+    pub file: String,
+    /// Where in the file; `None` when it is about the whole of it.
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// Something that works but is probably not meant, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigWarning {
+    /// The file as it was named to us.
+    pub file: String,
+    /// Where in the file; `None` when it is about the whole of it.
+    pub place: Option<Place>,
+    /// What is noteworthy.
+    pub doubt: Doubt,
+}
+
+impl fmt::Display for ConfigWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, place, doubt } = self;
+        write!(
+            f,
+            "{}: warning: {doubt}{}",
+            At { file, place },
+            Excerpt(place)
+        )
+    }
+}
+
+struct At<'a> {
+    file: &'a str,
+    place: &'a Option<Place>,
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some(place) => write!(f, "{}:{}", self.file, place.line),
+            None => f.write_str(self.file),
+        }
+    }
+}
+
+struct Excerpt<'a>(&'a Option<Place>);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |place| place.fmt(f))
+    }
+}
+
+/// Why a configuration is refused. Each message says what is wrong and, after
+/// the semicolon, what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    // The file as a whole.
+    /// The file could not be read.
+    #[error("cannot be read: {0}; name a readable configuration file")]
+    Unreadable(String),
+    /// The file is not UTF-8 text.
+    #[error("is not UTF-8 text; save it in that encoding")]
+    NotUtf8,
+    /// The text is not TOML. Holds what is wrong and what to write.
+    #[error("{0}")]
+    Syntax(String),
+
+    // Keys and the types of their values.
+    /// No such key here.
+    #[error("unknown key `{key}` in {table}; {hint}")]
+    UnknownKey {
+        /// As the file has it.
+        key: String,
+        /// The header of the table.
+        table: &'static str,
+        /// What was probably meant.
+        hint: KeyHint,
+    },
+    /// No such table.
+    #[error("unknown table [{key}]; {hint}")]
+    UnknownTable {
+        /// As the file has it.
+        key: String,
+        /// What was probably meant.
+        hint: KeyHint,
+    },
+    /// A required key is not there.
+    #[error("{table} has no `{key}`; write for example `{key} = {example}`")]
+    MissingKey {
+        /// The header of the table.
+        table: &'static str,
+        /// The key that is missing.
+        key: &'static str,
+        /// A value it could have.
+        example: &'static str,
+    },
+    /// A value of another type.
+    #[error("`{key}` is {found}, not {expected}; write for example `{key} = {example}`")]
+    WrongType {
+        /// The key.
+        key: &'static str,
+        /// What stands there, with an article.
+        found: &'static str,
+        /// What must stand there, with an article.
+        expected: &'static str,
+        /// A value it could have.
+        example: &'static str,
+    },
+    /// An element of a list of another type.
+    #[error(
+        "`{key}` holds {found} where {expected} must stand; write for example `{key} = {example}`"
+    )]
+    WrongElementType {
+        /// The key.
+        key: &'static str,
+        /// What stands there, with an article.
+        found: &'static str,
+        /// What must stand there, with an article.
+        expected: &'static str,
+        /// A value it could have.
+        example: &'static str,
+    },
+    /// `port = ...` or `[port]` where `[[port]]` must stand, or the like.
+    #[error("`{key}` must be a table; write {header} on a line of its own and its keys below")]
+    NotATable {
+        /// The key.
+        key: &'static str,
+        /// How the table is opened.
+        header: &'static str,
+    },
+    /// A number out of range.
+    #[error("`{key}` is {value}; write a whole number from {min} to {max}{unit}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// As the file has it.
+        value: String,
+        /// The least that is allowed.
+        min: u64,
+        /// The most that is allowed.
+        max: u64,
+        /// What it counts, with a space in front, or nothing.
+        unit: &'static str,
+    },
+    /// A word that is not one of the choices.
+    #[error("`{key}` cannot be \"{value}\"; write {choices}")]
+    NotAChoice {
+        /// The key.
+        key: &'static str,
+        /// As the file has it.
+        value: String,
+        /// What it can be.
+        choices: String,
+    },
+
+    // Single values.
+    /// An IPv6 address or network.
+    #[error("\"{0}\" is IPv6; this version forwards IPv4 only")]
+    Ipv6(String),
+    /// Not an address.
+    #[error("\"{value}\" is not an IPv4 address; write for example {example}")]
+    NotAnAddress {
+        /// As the file has it.
+        value: String,
+        /// A value it could have.
+        example: &'static str,
+    },
+    /// Not an address with a prefix length.
+    #[error(
+        "\"{value}\" is not an IPv4 address with its prefix length; write for example {example}"
+    )]
+    NotANetwork {
+        /// As the file has it.
+        value: String,
+        /// A value it could have.
+        example: &'static str,
+    },
+    /// An address where a network is wanted.
+    #[error("\"{value}\" lacks the length of its network; write for example \"{value}/{length}\"")]
+    NoPrefixLength {
+        /// As the file has it.
+        value: Ipv4Addr,
+        /// What it is likely to be.
+        length: u8,
+    },
+    /// A network with bits behind the prefix.
+    #[error("{0} has bits set behind its prefix length; write \"{network}\"", network = .0.trunc())]
+    HostBits(Ipv4Net),
+    /// `192.0.2.1/0`
+    #[error(
+        "{0} would put every address on the port's own network; write its real prefix length, \
+         and [[route]] with `to = \"default\"` for the rest"
+    )]
+    EverythingConnected(Ipv4Net),
+    /// A service address without service port.
+    #[error("\"{0}\" lacks the service port; write for example \"{0}:80\"")]
+    NoServicePort(Ipv4Addr),
+    /// Not a service address at all.
+    #[error("\"{0}\" is not a VIP with a service port; write for example \"198.51.100.10:80\"")]
+    NotAServiceAddress(String),
+    /// Service port 0.
+    #[error(
+        "service port 0 (all ports) needs persistence, which this version lacks; write one \
+         [[service]] for each service port"
+    )]
+    ServicePortZero,
+    /// A real server with an L4 port.
+    #[error(
+        "a real server has no port of its own, since a tunnelled packet keeps its destination \
+         port; write \"{0}\""
+    )]
+    RealServerWithPort(Ipv4Addr),
+    /// An address that no host can have.
+    #[error("{address} is {kind} and cannot be {role}; write a unicast address")]
+    NotUnicast {
+        /// The address.
+        address: Ipv4Addr,
+        /// What it is instead, with an article.
+        kind: &'static str,
+        /// What it should have been, with an article.
+        role: &'static str,
+    },
+    /// Not a MAC address.
+    #[error(transparent)]
+    NotAMac(#[from] MacProblem),
+    /// A name with odd characters or of odd length.
+    #[error("\"{value}\" cannot be a {what}; write 1 to 32 letters, digits, `-`, `_` or `.`")]
+    BadName {
+        /// As the file has it.
+        value: String,
+        /// What it names.
+        what: &'static str,
+    },
+    /// The control socket is not an absolute path.
+    #[error(
+        "`control_socket` is \"{0}\"; write a path that begins with / and has at most 107 bytes"
+    )]
+    BadSocketPath(String),
+    /// An EAL argument that another key stands for.
+    #[error(
+        "`extra_arguments` cannot hold {argument}, which the director sets itself; write {instead}"
+    )]
+    ReservedArgument {
+        /// As the file has it.
+        argument: String,
+        /// The key that sets it.
+        instead: &'static str,
+    },
+
+    // Cores.
+    /// No worker at all.
+    #[error("`workers` is empty; write the core of at least one worker, such as `workers = [1]`")]
+    NoWorkers,
+    /// More workers than DPDK has thread numbers for.
+    #[error("`workers` lists {count} cores; write {max} at most")]
+    TooManyWorkers {
+        /// As the file has it.
+        count: usize,
+        /// The most that can be.
+        max: usize,
+    },
+    /// A core twice.
+    #[error("core {0} stands twice in `workers`; give each worker a core of its own")]
+    WorkerTwice(usize),
+    /// No such core.
+    #[error("this machine has no core {core}; write one of its cores {cores}")]
+    NoSuchCore {
+        /// As the file has it.
+        core: usize,
+        /// Those that exist.
+        cores: String,
+    },
+
+    // Ports.
+    /// No `[[port]]`.
+    #[error(
+        "there is no [[port]]; write at least one with `name`, `device` and `addresses`, \
+         dpdk-config/ has samples"
+    )]
+    NoPort,
+    /// More ports than DPDK takes.
+    #[error("there are {count} ports; write {max} at most")]
+    TooManyPorts {
+        /// As the file has it.
+        count: usize,
+        /// The most that can be.
+        max: usize,
+    },
+    /// A name twice.
+    #[error("port \"{name}\" stands already in line {line}; give each port a name of its own")]
+    PortNameTwice {
+        /// The name.
+        name: String,
+        /// Where it stands first.
+        line: usize,
+    },
+    /// A device twice.
+    #[error(
+        "device \"{device}\" stands already in line {line}; give each port a device of its own"
+    )]
+    DeviceTwice {
+        /// The PCI address or the name of the virtual device.
+        device: String,
+        /// Where it stands first.
+        line: usize,
+    },
+    /// Neither a PCI address nor a virtual device.
+    #[error("\"{value}\" is not a device; {hint}")]
+    NotADevice {
+        /// As the file has it.
+        value: String,
+        /// What to write.
+        hint: DeviceHint,
+    },
+    /// A mempool too large for EAL's memory.
+    #[error(
+        "`memory_mib` is {given}, but packet buffers and DPDK itself take {needed} MiB; write \
+         `memory_mib = {needed}` or more, or fewer descriptors or workers"
+    )]
+    MemoryTooSmall {
+        /// As the file has it, or the default.
+        given: u32,
+        /// What is needed at least.
+        needed: u64,
+    },
+
+    // Addresses.
+    /// An own address twice.
+    #[error("{address} stands already in line {line}; give each address to one port")]
+    AddressTwice {
+        /// The address.
+        address: Ipv4Addr,
+        /// Where it stands first.
+        line: usize,
+    },
+    /// Two ports on one network.
+    #[error(
+        "{network} overlaps {other} of port \"{port}\"; give each port a network of its own, or \
+         use one port"
+    )]
+    NetworksOverlap {
+        /// The later one.
+        network: Ipv4Net,
+        /// The earlier one.
+        other: Ipv4Net,
+        /// The port of the earlier one.
+        port: String,
+    },
+    /// The first or last address of a connected network.
+    #[error(
+        "{address} is the {kind} address of {network} and cannot be {role}; write a host's address"
+    )]
+    NotAHost {
+        /// The address.
+        address: Ipv4Addr,
+        /// "network" or "broadcast".
+        kind: &'static str,
+        /// The connected network.
+        network: Ipv4Net,
+        /// What it should have been, with an article.
+        role: &'static str,
+    },
+    /// An address with two roles.
+    #[error("{address} is {role} and, in line {line}, {other}; {instead}")]
+    TwoRoles {
+        /// The address.
+        address: Ipv4Addr,
+        /// What it is here, with an article.
+        role: &'static str,
+        /// What it is there, with an article.
+        other: &'static str,
+        /// Where that is.
+        line: usize,
+        /// What to write.
+        instead: &'static str,
+    },
+
+    // Routes and neighbors.
+    /// A port that is not configured.
+    #[error("there is no port \"{name}\"; write {known}")]
+    NoSuchPort {
+        /// As the file has it.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// Neither gateway nor port.
+    #[error(
+        "the route to {0} has neither `via` nor `port`; write the gateway's address as `via`, or \
+         the `port` when the destination is on its link"
+    )]
+    RouteGoesNowhere(Ipv4Net),
+    /// Keys that an unreachable or blackhole route cannot have.
+    #[error(
+        "a route of type \"{kind}\" sends nothing, so it has no `{key}`; remove the key or the type"
+    )]
+    RouteSendsNothing {
+        /// Its type.
+        kind: &'static str,
+        /// The key that cannot be.
+        key: &'static str,
+    },
+    /// A gateway that is not a neighbor.
+    #[error("gateway {via} is on no network of {ports}; write an address in {networks}")]
+    GatewayNotConnected {
+        /// The gateway.
+        via: Ipv4Addr,
+        /// Where it was looked for.
+        ports: String,
+        /// The networks there.
+        networks: String,
+    },
+    /// A neighbor on none of its port's networks.
+    #[error(
+        "neighbor {address} is on no network of port \"{port}\"; write an address in {networks}"
+    )]
+    NeighborNotConnected {
+        /// The neighbor.
+        address: Ipv4Addr,
+        /// Its port.
+        port: String,
+        /// The networks there.
+        networks: String,
+    },
+    /// A destination twice.
+    #[error("there is a route to {to} already in line {line}; remove one of them")]
+    RouteTwice {
+        /// The destination.
+        to: Ipv4Net,
+        /// Where it stands first.
+        line: usize,
+    },
+    /// A route to a connected network.
+    #[error("{to} is the network of port \"{port}\" itself; remove this route")]
+    RouteToConnected {
+        /// The destination.
+        to: Ipv4Net,
+        /// The port that it is connected to.
+        port: String,
+    },
+    /// A route larger than its port.
+    #[error("the route's `mtu` {mtu} is above that of port \"{port}\"; write {port_mtu} or less")]
+    RouteMtuAbovePort {
+        /// Of the route.
+        mtu: u16,
+        /// The port.
+        port: String,
+        /// Of the port.
+        port_mtu: u16,
+    },
+    /// No address that outer headers could have as source.
+    #[error(
+        "port \"{0}\" has no address to send from; give it `addresses`, or the route a `source`"
+    )]
+    NoSourceAddress(String),
+    /// A neighbor twice.
+    #[error("neighbor {address} stands already in line {line}; remove one of them")]
+    NeighborTwice {
+        /// The neighbor.
+        address: Ipv4Addr,
+        /// Where it stands first.
+        line: usize,
+    },
+
+    // Services.
+    /// A service twice.
+    #[error(
+        "service {protocol} {address} stands already in line {line}; put all real servers into one [[service]]"
+    )]
+    ServiceTwice {
+        /// Its protocol.
+        protocol: Protocol,
+        /// Its VIP and service port.
+        address: SocketAddrV4,
+        /// Where it stands first.
+        line: usize,
+    },
+    /// A real server twice in one service.
+    #[error(
+        "real server {address} stands already in line {line} of this service; give it a higher `weight` instead"
+    )]
+    RealServerTwice {
+        /// The RIP.
+        address: Ipv4Addr,
+        /// Where it stands first.
+        line: usize,
+    },
+    /// Thresholds the wrong way round.
+    #[error(
+        "`lower_threshold` {lower} is above `upper_threshold` {upper}; write a lower one, or \
+         leave it out for three quarters of the upper one"
+    )]
+    ThresholdsCrossed {
+        /// `lower_threshold`
+        lower: u32,
+        /// `upper_threshold`
+        upper: u32,
+    },
+    /// A lower threshold alone.
+    #[error(
+        "`lower_threshold` {0} has no effect without `upper_threshold`; write that too, or remove \
+         this one"
+    )]
+    LowerThresholdAlone(u32),
+    /// A real server that no route leads to.
+    #[error(
+        "no route leads to real server {rip}; write a [[route]] with `to = \"{rip}/32\"` (or its \
+         network, or \"default\") and `via = \"GATEWAY\"`"
+    )]
+    NoRoute {
+        /// The RIP.
+        rip: Ipv4Addr,
+    },
+}
+
+/// What was probably meant by an unknown key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyHint {
+    /// A key of similar spelling or meaning.
+    DidYouMean(&'static str),
+    /// A table of similar spelling: its header.
+    DidYouMeanTable(&'static str),
+    /// A key of another table: its header.
+    BelongsTo(&'static str),
+    /// No idea: everything there is.
+    OneOf(String),
+}
+
+impl fmt::Display for KeyHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DidYouMean(key) => write!(f, "did you mean `{key}`?"),
+            Self::DidYouMeanTable(header) => write!(f, "did you mean {header}?"),
+            Self::BelongsTo(header) => write!(f, "write it below {header}"),
+            Self::OneOf(all) => write!(f, "write one of {all}"),
+        }
+    }
+}
+
+/// What to write as `device`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceHint {
+    /// A PCI address without domain.
+    FullPciAddress(String),
+    /// The name of a kernel interface.
+    KernelInterface(String),
+    /// A driver's name, nearly.
+    DidYouMean(&'static str),
+    /// A driver without instance number.
+    InstanceNumber(&'static str),
+    /// A driver that needs an argument: the whole string with it.
+    MissingArgument(String),
+    /// An argument that is not `key=value`.
+    BadArgument(String),
+    /// No idea: what there is.
+    Forms,
+}
+
+impl fmt::Display for DeviceHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FullPciAddress(address) => write!(f, "write the PCI address as \"{address}\""),
+            Self::KernelInterface(name) => write!(
+                f,
+                "if that is a kernel interface, write its PCI address (scripts/bind-nic.sh shows \
+                 it), or \"net_af_packet0,iface={name}\" to share it with the kernel"
+            ),
+            Self::DidYouMean(driver) => write!(f, "did you mean \"{driver}0\"?"),
+            Self::InstanceNumber(driver) => {
+                write!(f, "write a number behind the driver's name, \"{driver}0\"")
+            }
+            Self::MissingArgument(device) => write!(f, "write for example \"{device}\""),
+            Self::BadArgument(argument) => {
+                write!(f, "write \"{argument}\" in the form key=value")
+            }
+            Self::Forms => f.write_str(
+                "write a PCI address such as \"0000:01:00.0\" or a virtual device such as \
+                 \"net_af_packet0,iface=veth0\"",
+            ),
+        }
+    }
+}
+
+/// Why a MAC address is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MacProblem {
+    /// Not of that form.
+    #[error(
+        "\"{0}\" is not a MAC address; write six pairs of hexadecimal digits with colons between"
+    )]
+    Malformed(String),
+    /// A group address.
+    #[error(
+        "{0} is a group address; write one whose first octet is even, such as 02:00:00:00:00:01"
+    )]
+    Group(MacAddr),
+    /// 00:00:00:00:00:00
+    #[error(
+        "{0} is no address of a host; write one such as 02:00:00:00:00:01",
+        MacAddr::default()
+    )]
+    Zero,
+}
+
+impl From<InvalidMacAddr> for MacProblem {
+    fn from(invalid: InvalidMacAddr) -> Self {
+        Self::Malformed(invalid.0)
+    }
+}
+
+/// Why a configuration is doubtful.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// A worker shares its core.
+    #[error(
+        "core {0} is a worker's and `management_core` too; both get slower, write another core \
+         if the machine has one"
+    )]
+    ManagementOnWorkerCore(usize),
+    /// A source that answers to nobody.
+    #[error(
+        "{0} is no address of this director, so ICMP errors from the tunnels do not come back; \
+         write one of a port's `addresses` if path MTU discovery must work"
+    )]
+    SourceNotOwn(Ipv4Addr),
+    /// A service without real servers.
+    #[error(
+        "service {protocol} {address} has no real server; clients are refused until one is added"
+    )]
+    NoRealServer {
+        /// Its protocol.
+        protocol: Protocol,
+        /// Its VIP and service port.
+        address: SocketAddrV4,
+    },
+    /// All servers quiesced.
+    #[error(
+        "all real servers of {protocol} {address} have weight 0; new clients are refused until \
+         one gets a weight"
+    )]
+    AllQuiesced {
+        /// Its protocol.
+        protocol: Protocol,
+        /// Its VIP and service port.
+        address: SocketAddrV4,
+    },
+    /// A real server behind an unreachable or blackhole route.
+    #[error(
+        "real server {rip} stands behind the route to {to}, which sends nothing; clients get unreachable errors"
+    )]
+    RealServerUnreachable {
+        /// The RIP.
+        rip: IpAddr,
+        /// The route's destination.
+        to: IpNet,
+    },
+}

@@ -1,0 +1,167 @@
+//! `[[service]]` with its real servers.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+};
+
+use toml::Spanned;
+
+use super::{
+    ServiceConfig,
+    address::{parse_real_server, parse_service_address},
+    error::{Doubt, Problem},
+    format::{REAL_SERVER, SERVICE},
+    reader::{Findings, Span, TableReader},
+};
+use crate::{
+    scheduler::SchedulerKind,
+    service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, WEIGHT_MAX},
+};
+
+/// A service that has been read, with the places that later checks point at.
+#[derive(Debug)]
+pub(super) struct ServiceDraft {
+    pub(super) address: Spanned<SocketAddrV4>,
+    pub(super) servers: Vec<(Spanned<Ipv4Addr>, ServerOptions)>,
+    protocol: Protocol,
+    options: ServiceOptions,
+}
+
+impl ServiceDraft {
+    pub(super) fn finish(self) -> ServiceConfig {
+        let address = SocketAddr::V4(self.address.into_inner());
+        let server = |(address, options): (Spanned<Ipv4Addr>, ServerOptions)| {
+            (
+                ServerKey {
+                    address: IpAddr::V4(address.into_inner()),
+                },
+                options,
+            )
+        };
+        ServiceConfig {
+            key: ServiceKey {
+                protocol: self.protocol,
+                address,
+            },
+            options: self.options,
+            servers: self.servers.into_iter().map(server).collect(),
+        }
+    }
+}
+
+/// Reads all services; those without an address are reported and left out.
+pub(super) fn read_services(
+    file: &TableReader<'_, '_>,
+    findings: &mut Findings<'_>,
+) -> Vec<ServiceDraft> {
+    let mut seen: HashMap<(Protocol, SocketAddrV4), Span> = HashMap::new();
+    let mut services = Vec::new();
+    for table in file.tables("service", &SERVICE, findings) {
+        let Some(service) = read_service(&table, findings) else {
+            continue;
+        };
+        let (address, protocol) = (*service.address.get_ref(), service.protocol);
+        if let Some(first) = seen.get(&(protocol, address)) {
+            let line = findings.line(first);
+            let problem = Problem::ServiceTwice {
+                protocol,
+                address,
+                line,
+            };
+            findings.refuse(service.address.span(), problem);
+        } else {
+            seen.insert((protocol, address), service.address.span());
+        }
+        services.push(service);
+    }
+    services
+}
+
+fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Option<ServiceDraft> {
+    let address = table.parsed("address", parse_service_address, findings);
+    let address = table.require("address", address, findings);
+    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let protocol = table.choice("protocol", &protocols, findings);
+    let schedulers = SchedulerKind::ALL.map(|kind| (kind.name(), kind));
+    let scheduler = table.choice("scheduler", &schedulers, findings);
+    let servers = read_servers(table, findings);
+    let protocol = protocol.map_or(Protocol::Tcp, Spanned::into_inner);
+    let scheduler = scheduler.map(Spanned::into_inner).unwrap_or_default();
+    let address = address?;
+    let doubt_address = *address.get_ref();
+    if !table.has("real_server") {
+        let doubt = Doubt::NoRealServer {
+            protocol,
+            address: doubt_address,
+        };
+        findings.doubt(address.span(), doubt);
+    } else if !servers.is_empty() && servers.iter().all(|(_, options)| options.weight == 0) {
+        let doubt = Doubt::AllQuiesced {
+            protocol,
+            address: doubt_address,
+        };
+        findings.doubt(address.span(), doubt);
+    }
+    Some(ServiceDraft {
+        address,
+        servers,
+        protocol,
+        options: ServiceOptions { scheduler },
+    })
+}
+
+fn read_servers(
+    service: &TableReader<'_, '_>,
+    findings: &mut Findings<'_>,
+) -> Vec<(Spanned<Ipv4Addr>, ServerOptions)> {
+    let mut seen: HashMap<Ipv4Addr, Span> = HashMap::new();
+    let mut servers = Vec::new();
+    for table in service.tables("real_server", &REAL_SERVER, findings) {
+        let address = table.parsed("address", parse_real_server, findings);
+        let address = table.require("address", address, findings);
+        let options = read_server_options(&table, findings);
+        let Some(address) = address else { continue };
+        if let Some(first) = seen.get(address.get_ref()) {
+            let line = findings.line(first);
+            let problem = Problem::RealServerTwice {
+                address: *address.get_ref(),
+                line,
+            };
+            findings.refuse(address.span(), problem);
+        } else {
+            seen.insert(*address.get_ref(), address.span());
+        }
+        servers.push((address, options));
+    }
+    servers
+}
+
+fn read_server_options(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> ServerOptions {
+    let mut options = ServerOptions::default();
+    if let Some(weight) = table.number("weight", 0..=WEIGHT_MAX, "", findings) {
+        options.weight = weight.into_inner();
+    }
+    let upper = table.number("upper_threshold", 0..=u32::MAX, CONNECTIONS, findings);
+    let lower = table.number("lower_threshold", 0..=u32::MAX, CONNECTIONS, findings);
+    let upper_is_wrong = upper.is_none() && table.has("upper_threshold");
+    options.upper_threshold = upper.map_or(0, Spanned::into_inner);
+    if let Some(lower) = lower {
+        let (span, lower) = (lower.span(), lower.into_inner());
+        options.lower_threshold = lower;
+        if upper_is_wrong {
+            return options;
+        }
+        match options.upper_threshold {
+            0 if lower > 0 => findings.refuse(span, Problem::LowerThresholdAlone(lower)),
+            upper if lower > upper => {
+                findings.refuse(span, Problem::ThresholdsCrossed { lower, upper });
+            }
+            _ => {}
+        }
+    }
+    options
+}
+
+const CONNECTIONS: &str = " connections";

@@ -1,0 +1,78 @@
+//! From text to a tree of TOML values with their places.
+#![forbid(unsafe_code)]
+
+use toml::{
+    Spanned,
+    de::{DeTable, Error},
+};
+
+use super::{
+    error::{ConfigErrors, Problem},
+    reader::Findings,
+    source::Place,
+};
+
+/// Parses the text. Of several errors in one line only the first is reported,
+/// since the others mostly follow from it.
+///
+/// # Errors
+/// Everything in it that is not TOML.
+pub(super) fn parse<'i>(
+    text: &'i str,
+    file_name: &str,
+) -> Result<Spanned<DeTable<'i>>, ConfigErrors> {
+    let mut findings = Findings::new(file_name, text);
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+    let mut line_before = 0;
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        let place = Place::find(text, &span);
+        if place.line != line_before {
+            line_before = place.line;
+            findings.refuse(span, Problem::Syntax(explain(&error, text, &place)));
+        }
+    }
+    findings.finish().map(|_| table)
+}
+
+/// The parser's message, for the mistakes that people make most in words that
+/// say what to write.
+fn explain(error: &Error, text: &str, place: &Place) -> String {
+    let message = error.message();
+    let meant = error
+        .span()
+        .and_then(|span| text.get(span))
+        .unwrap_or_default();
+    let value = place.text.split_once('=').map_or("", |(_, value)| value);
+    let value = value.split('#').next().unwrap_or_default().trim();
+    let bare = !value.is_empty() && !value.contains(['"', '\'', '[', ']', '{', '}', ',', '=']);
+    if message.starts_with("duplicate key") {
+        format!("`{meant}` stands twice; write each key once, and lists of tables as [[{meant}]]")
+    } else if message.starts_with("string values must be quoted") && value.is_empty() {
+        "there is no value; write one behind the =".to_owned()
+    } else if is_value_error(message) && bare {
+        format!("{value} is neither a number nor true or false; write texts in quotes, \"{value}\"")
+    } else if message.starts_with("invalid basic string") {
+        "the text does not end in this line; write \" at its end".to_owned()
+    } else if message.starts_with("unclosed table") || message.starts_with("unclosed array table") {
+        "the table's header is not closed; write as many ] as [".to_owned()
+    } else if message.starts_with("unclosed array") {
+        "the list is not closed; write ] at its end".to_owned()
+    } else if message.starts_with("key with no value") {
+        "a key without value; write `key = value`".to_owned()
+    } else {
+        format!("not TOML: {message}; see docs/configuration.md for the form of the file")
+    }
+}
+
+fn is_value_error(message: &str) -> bool {
+    [
+        "string values must be quoted",
+        "invalid float",
+        "invalid integer",
+        "invalid boolean",
+    ]
+    .iter()
+    .any(|known| message.starts_with(known))
+}
