@@ -99,7 +99,7 @@ fn parse_network(text: &str, length: u8, example: &'static str) -> Result<Ipv4Ne
 /// Refuses what no single host can have.
 pub(super) fn check_unicast(address: Ipv4Addr, role: &'static str) -> Result<Ipv4Addr, Problem> {
     let kind = match address.octets() {
-        [0, ..] => "in the network 0.0.0.0/8",
+        [0, ..] => "an address of 0.0.0.0/8",
         [127, ..] => "a loopback address",
         [224..=239, ..] => "a multicast address",
         [255, 255, 255, 255] => "the broadcast address",

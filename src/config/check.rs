@@ -7,15 +7,14 @@ use std::{
     net::Ipv4Addr,
 };
 
-use ipnet::IpNet;
-
 use super::{
     RouteAction,
-    error::{Doubt, Problem},
+    error::Problem,
     network::Network,
     reader::{Findings, Span},
     routes::{NeighborDraft, RouteDraft},
     services::ServiceDraft,
+    warning::Doubt,
 };
 
 /// Checks that every address has one role and is a host's.
@@ -80,14 +79,8 @@ pub(super) fn check_reachable(
         match route {
             None if connected.is_none() => findings.refuse(span, Problem::NoRoute { rip }),
             Some(route) if connected < Some(route.to.prefix_len()) && is_silent(&route.action) => {
-                let to = IpNet::V4(route.to);
-                findings.doubt(
-                    span,
-                    Doubt::RealServerUnreachable {
-                        rip: rip.into(),
-                        to,
-                    },
-                );
+                let to = route.to;
+                findings.doubt(span, Doubt::RealServerUnreachable { rip, to });
             }
             _ => {}
         }

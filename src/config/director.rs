@@ -7,10 +7,11 @@ use toml::Spanned;
 
 use super::{
     DirectorConfig, EalConfig, Hugepages, IdlePolicy, Machine,
-    error::{Doubt, Problem},
+    error::Problem,
     format::{DIRECTOR, EAL, IPVS, TIMEOUTS},
     port::parse_name,
     reader::{Findings, Span, TableReader},
+    warning::Doubt,
 };
 use crate::service::{Timeouts, Tunables};
 

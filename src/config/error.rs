@@ -3,16 +3,16 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddrV4},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 
-use super::source::Place;
-use crate::{
-    service::Protocol,
-    wire::ethernet::{InvalidMacAddr, MacAddr},
+use super::{
+    hint::{DeviceHint, KeyHint, MacProblem},
+    source::Place,
 };
+use crate::service::Protocol;
 
 /// Everything that is wrong with a file, in the order of its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,32 +50,10 @@ pub struct ConfigError {
     pub problem: Problem,
 }
 
-/// Something that works but is probably not meant, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigWarning {
-    /// The file as it was named to us.
-    pub file: String,
-    /// Where in the file; `None` when it is about the whole of it.
-    pub place: Option<Place>,
-    /// What is noteworthy.
-    pub doubt: Doubt,
-}
-
-impl fmt::Display for ConfigWarning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, place, doubt } = self;
-        write!(
-            f,
-            "{}: warning: {doubt}{}",
-            At { file, place },
-            Excerpt(place)
-        )
-    }
-}
-
-struct At<'a> {
-    file: &'a str,
-    place: &'a Option<Place>,
+/// A file and the line in it.
+pub(super) struct At<'a> {
+    pub(super) file: &'a str,
+    pub(super) place: &'a Option<Place>,
 }
 
 impl fmt::Display for At<'_> {
@@ -87,7 +65,8 @@ impl fmt::Display for At<'_> {
     }
 }
 
-struct Excerpt<'a>(&'a Option<Place>);
+/// The line itself, when there is one.
+pub(super) struct Excerpt<'a>(pub(super) &'a Option<Place>);
 
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,6 +145,14 @@ pub enum Problem {
         example: &'static str,
     },
     /// `port = ...` or `[port]` where `[[port]]` must stand, or the like.
+    #[error("`{key}` must be a list of tables; write {header} on a line of its own above each")]
+    NotATableList {
+        /// The key.
+        key: &'static str,
+        /// How each table is opened.
+        header: &'static str,
+    },
+    /// `director = ...` where `[director]` must stand, or the like.
     #[error("`{key}` must be a table; write {header} on a line of its own and its keys below")]
     NotATable {
         /// The key.
@@ -350,7 +337,7 @@ pub enum Problem {
         line: usize,
     },
     /// Neither a PCI address nor a virtual device.
-    #[error("\"{value}\" is not a device; {hint}")]
+    #[error("\"{value}\" cannot be a port's `device`; {hint}")]
     NotADevice {
         /// As the file has it.
         value: String,
@@ -371,7 +358,7 @@ pub enum Problem {
 
     // Addresses.
     /// An own address twice.
-    #[error("{address} stands already in line {line}; give each address to one port")]
+    #[error("{address} stands already in line {line}; write each address once")]
     AddressTwice {
         /// The address.
         address: Ipv4Addr,
@@ -555,148 +542,5 @@ pub enum Problem {
     NoRoute {
         /// The RIP.
         rip: Ipv4Addr,
-    },
-}
-
-/// What was probably meant by an unknown key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyHint {
-    /// A key of similar spelling or meaning.
-    DidYouMean(&'static str),
-    /// A table of similar spelling: its header.
-    DidYouMeanTable(&'static str),
-    /// A key of another table: its header.
-    BelongsTo(&'static str),
-    /// No idea: everything there is.
-    OneOf(String),
-}
-
-impl fmt::Display for KeyHint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DidYouMean(key) => write!(f, "did you mean `{key}`?"),
-            Self::DidYouMeanTable(header) => write!(f, "did you mean {header}?"),
-            Self::BelongsTo(header) => write!(f, "write it below {header}"),
-            Self::OneOf(all) => write!(f, "write one of {all}"),
-        }
-    }
-}
-
-/// What to write as `device`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeviceHint {
-    /// A PCI address without domain.
-    FullPciAddress(String),
-    /// The name of a kernel interface.
-    KernelInterface(String),
-    /// A driver's name, nearly.
-    DidYouMean(&'static str),
-    /// A driver without instance number.
-    InstanceNumber(&'static str),
-    /// A driver that needs an argument: the whole string with it.
-    MissingArgument(String),
-    /// An argument that is not `key=value`.
-    BadArgument(String),
-    /// No idea: what there is.
-    Forms,
-}
-
-impl fmt::Display for DeviceHint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::FullPciAddress(address) => write!(f, "write the PCI address as \"{address}\""),
-            Self::KernelInterface(name) => write!(
-                f,
-                "if that is a kernel interface, write its PCI address (scripts/bind-nic.sh shows \
-                 it), or \"net_af_packet0,iface={name}\" to share it with the kernel"
-            ),
-            Self::DidYouMean(driver) => write!(f, "did you mean \"{driver}0\"?"),
-            Self::InstanceNumber(driver) => {
-                write!(f, "write a number behind the driver's name, \"{driver}0\"")
-            }
-            Self::MissingArgument(device) => write!(f, "write for example \"{device}\""),
-            Self::BadArgument(argument) => {
-                write!(f, "write \"{argument}\" in the form key=value")
-            }
-            Self::Forms => f.write_str(
-                "write a PCI address such as \"0000:01:00.0\" or a virtual device such as \
-                 \"net_af_packet0,iface=veth0\"",
-            ),
-        }
-    }
-}
-
-/// Why a MAC address is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MacProblem {
-    /// Not of that form.
-    #[error(
-        "\"{0}\" is not a MAC address; write six pairs of hexadecimal digits with colons between"
-    )]
-    Malformed(String),
-    /// A group address.
-    #[error(
-        "{0} is a group address; write one whose first octet is even, such as 02:00:00:00:00:01"
-    )]
-    Group(MacAddr),
-    /// 00:00:00:00:00:00
-    #[error(
-        "{0} is no address of a host; write one such as 02:00:00:00:00:01",
-        MacAddr::default()
-    )]
-    Zero,
-}
-
-impl From<InvalidMacAddr> for MacProblem {
-    fn from(invalid: InvalidMacAddr) -> Self {
-        Self::Malformed(invalid.0)
-    }
-}
-
-/// Why a configuration is doubtful.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Doubt {
-    /// A worker shares its core.
-    #[error(
-        "core {0} is a worker's and `management_core` too; both get slower, write another core \
-         if the machine has one"
-    )]
-    ManagementOnWorkerCore(usize),
-    /// A source that answers to nobody.
-    #[error(
-        "{0} is no address of this director, so ICMP errors from the tunnels do not come back; \
-         write one of a port's `addresses` if path MTU discovery must work"
-    )]
-    SourceNotOwn(Ipv4Addr),
-    /// A service without real servers.
-    #[error(
-        "service {protocol} {address} has no real server; clients are refused until one is added"
-    )]
-    NoRealServer {
-        /// Its protocol.
-        protocol: Protocol,
-        /// Its VIP and service port.
-        address: SocketAddrV4,
-    },
-    /// All servers quiesced.
-    #[error(
-        "all real servers of {protocol} {address} have weight 0; new clients are refused until \
-         one gets a weight"
-    )]
-    AllQuiesced {
-        /// Its protocol.
-        protocol: Protocol,
-        /// Its VIP and service port.
-        address: SocketAddrV4,
-    },
-    /// A real server behind an unreachable or blackhole route.
-    #[error(
-        "real server {rip} stands behind the route to {to}, which sends nothing; clients get unreachable errors"
-    )]
-    RealServerUnreachable {
-        /// The RIP.
-        rip: IpAddr,
-        /// The route's destination.
-        to: IpNet,
     },
 }

@@ -17,6 +17,7 @@ mod check;
 mod director;
 mod error;
 mod format;
+mod hint;
 mod machine;
 mod memory;
 mod network;
@@ -27,6 +28,7 @@ mod routes;
 mod services;
 mod source;
 mod syntax;
+mod warning;
 
 use std::{
     fs,
@@ -38,14 +40,14 @@ use ipnet::{IpNet, Ipv4Net};
 
 pub use self::{
     change::needs_restart,
-    error::{
-        ConfigError, ConfigErrors, ConfigWarning, DeviceHint, Doubt, KeyHint, MacProblem, Problem,
-    },
+    error::{ConfigError, ConfigErrors, Problem},
     format::{FORMAT, KeyFormat, TableFormat},
+    hint::{DeviceHint, KeyHint, MacProblem},
     machine::Machine,
     memory::{CONNECTION_LEN, MemoryNeed, memory_need},
     report::check_report,
     source::Place,
+    warning::{ConfigWarning, Doubt},
 };
 use self::{
     network::Network,

@@ -9,8 +9,9 @@ use toml::Spanned;
 use super::{
     Device, PortConfig,
     address::parse_interface,
-    error::{DeviceHint, MacProblem, Problem},
+    error::Problem,
     format::{PORT, nearest_of},
+    hint::{DeviceHint, MacProblem},
     reader::{Findings, TableReader, parsed},
 };
 use crate::wire::ethernet::MacAddr;
@@ -52,8 +53,9 @@ pub(super) fn read_ports(
     file: &TableReader<'_, '_>,
     findings: &mut Findings<'_>,
 ) -> Vec<PortDraft> {
+    let before = findings.problem_count();
     let tables = file.tables("port", &PORT, findings);
-    if tables.is_empty() && !file.has("port") {
+    if tables.is_empty() && findings.problem_count() == before && !file.is_meant("port") {
         findings.refuse_file(Problem::NoPort);
     }
     if tables.len() > PORTS_MAX {

@@ -10,9 +10,11 @@ use toml::{
 };
 
 use super::{
-    error::{ConfigError, ConfigErrors, ConfigWarning, Doubt, KeyHint, Problem},
+    error::{ConfigError, ConfigErrors, Problem},
     format::{FILE, KeyFormat, TableFormat, nearest, table_with},
+    hint::KeyHint,
     source::Place,
+    warning::{ConfigWarning, Doubt},
 };
 
 /// Bytes of the file.
@@ -96,6 +98,8 @@ pub(super) struct TableReader<'t, 'i> {
     /// The table's header, or the whole of an inline table.
     pub(super) span: Span,
     table: &'t DeTable<'i>,
+    /// Keys that unknown ones were probably meant to be.
+    meant: Vec<&'static str>,
 }
 
 impl<'t, 'i> TableReader<'t, 'i> {
@@ -106,16 +110,19 @@ impl<'t, 'i> TableReader<'t, 'i> {
         table: &'t DeTable<'i>,
         findings: &mut Findings<'_>,
     ) -> Self {
+        let mut meant = Vec::new();
         for (key, value) in table {
             let name: &str = key.get_ref();
             if format.key(name).is_none() {
                 findings.refuse(key.span(), unknown(format, name, value.get_ref()));
+                meant.extend(nearest(format, name));
             }
         }
         Self {
             format,
             span,
             table,
+            meant,
         }
     }
 
@@ -293,13 +300,11 @@ impl<'t, 'i> TableReader<'t, 'i> {
         };
         let mut tables = Vec::new();
         let refuse = |span, findings: &mut Findings<'_>| {
-            findings.refuse(
-                span,
-                Problem::NotATable {
-                    key: key.name,
-                    header: key.example,
-                },
-            );
+            let problem = Problem::NotATableList {
+                key: key.name,
+                header: key.example,
+            };
+            findings.refuse(span, problem);
         };
         let Some(array) = value.get_ref().as_array() else {
             refuse(value.span(), findings);
@@ -314,8 +319,8 @@ impl<'t, 'i> TableReader<'t, 'i> {
         tables
     }
 
-    /// Reports that a required key is missing, unless it is there (and then
-    /// wrong, which has been reported).
+    /// Reports that a required key is missing, unless it is there but wrong or
+    /// misspelt, which has been reported.
     pub(super) fn require<T>(
         &self,
         name: &str,
@@ -324,6 +329,7 @@ impl<'t, 'i> TableReader<'t, 'i> {
     ) -> Option<T> {
         if value.is_none()
             && !self.has(name)
+            && !self.is_meant(name)
             && let Some(key) = self.format.key(name)
         {
             let (table, example) = (self.format.header, key.example);
@@ -340,6 +346,11 @@ impl<'t, 'i> TableReader<'t, 'i> {
     /// Whether the file has this key.
     pub(super) fn has(&self, name: &str) -> bool {
         self.table.get(name).is_some()
+    }
+
+    /// Whether a misspelt key was probably meant to be this one.
+    pub(super) fn is_meant(&self, name: &str) -> bool {
+        self.meant.contains(&name)
     }
 
     /// The place of a key's value, when the file has the key.

@@ -9,11 +9,12 @@ use toml::Spanned;
 use super::{
     NeighborConfig, RouteAction, RouteConfig,
     address::{parse_address, parse_destination},
-    error::{Doubt, Problem},
+    error::Problem,
     format::{NEIGHBOR, ROUTE},
     network::Network,
     port::{MTU_MAX, MTU_MIN, parse_mac},
     reader::{Findings, Span, TableReader},
+    warning::Doubt,
 };
 
 /// A route that has been read, with the places that later checks point at.
@@ -55,7 +56,12 @@ pub(super) fn read_routes(
             check_destination(to, network, &mut seen, findings);
         }
         let kind = table.choice("type", &KINDS, findings);
-        let (via, action) = match kind.map_or(Kind::Unicast, Spanned::into_inner) {
+        let kind = match kind {
+            Some(kind) => kind.into_inner(),
+            None if table.has("type") => continue,
+            None => Kind::Unicast,
+        };
+        let (via, action) = match kind {
             Kind::Unicast => read_forward(&table, to.as_ref(), network, findings),
             Kind::Unreachable => {
                 refuse_forward_keys(&table, "unreachable", findings);
@@ -184,8 +190,9 @@ fn read_forward(
         .as_ref()
         .and_then(|name| network.port_named(name, findings));
     if let Some(to) = to
-        && !table.has("via")
-        && !table.has("port")
+        && !["via", "port"]
+            .iter()
+            .any(|key| table.has(key) || table.is_meant(key))
     {
         findings.refuse(table.span.clone(), Problem::RouteGoesNowhere(*to.get_ref()));
     }

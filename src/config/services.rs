@@ -11,9 +11,10 @@ use toml::Spanned;
 use super::{
     ServiceConfig,
     address::{parse_real_server, parse_service_address},
-    error::{Doubt, Problem},
+    error::Problem,
     format::{REAL_SERVER, SERVICE},
     reader::{Findings, Span, TableReader},
+    warning::Doubt,
 };
 use crate::{
     scheduler::SchedulerKind,

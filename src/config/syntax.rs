@@ -30,15 +30,18 @@ pub(super) fn parse<'i>(
         let place = Place::find(text, &span);
         if place.line != line_before {
             line_before = place.line;
-            findings.refuse(span, Problem::Syntax(explain(&error, text, &place)));
+            let (explanation, meant) = explain(&error, text, &place);
+            let wide = meant.and_then(|word| Some((word, text.get(..span.end)?.rfind(word)?)));
+            let span = wide.map_or(span, |(word, start)| start..start + word.len());
+            findings.refuse(span, Problem::Syntax(explanation));
         }
     }
     findings.finish().map(|_| table)
 }
 
 /// The parser's message, for the mistakes that people make most in words that
-/// say what to write.
-fn explain(error: &Error, text: &str, place: &Place) -> String {
+/// say what to write. With the value that is meant, when it is a bare word.
+fn explain<'p>(error: &Error, text: &str, place: &'p Place) -> (String, Option<&'p str>) {
     let message = error.message();
     let meant = error
         .span()
@@ -46,24 +49,35 @@ fn explain(error: &Error, text: &str, place: &Place) -> String {
         .unwrap_or_default();
     let value = place.text.split_once('=').map_or("", |(_, value)| value);
     let value = value.split('#').next().unwrap_or_default().trim();
-    let bare = !value.is_empty() && !value.contains(['"', '\'', '[', ']', '{', '}', ',', '=']);
-    if message.starts_with("duplicate key") {
-        format!("`{meant}` stands twice; write each key once, and lists of tables as [[{meant}]]")
+    let is_bare = !value.is_empty() && !value.contains(['"', '\'', '[', ']', '{', '}', ',', '=']);
+    let explanation = if message.starts_with("duplicate key") {
+        if place.text.trim_start().starts_with('[') {
+            format!("table {meant} stands twice; write each table once, lists as [[{meant}]]")
+        } else {
+            format!("`{meant}` stands twice; write each key once")
+        }
     } else if message.starts_with("string values must be quoted") && value.is_empty() {
         "there is no value; write one behind the =".to_owned()
-    } else if is_value_error(message) && bare {
-        format!("{value} is neither a number nor true or false; write texts in quotes, \"{value}\"")
+    } else if is_value_error(message) && is_bare {
+        let lower = value.to_lowercase();
+        let instead = match lower.as_str() {
+            "true" | "false" => lower,
+            _ => format!("texts in quotes, \"{value}\""),
+        };
+        let explanation = format!("{value} is neither a number nor true or false; write {instead}");
+        return (explanation, Some(value));
     } else if message.starts_with("invalid basic string") {
         "the text does not end in this line; write \" at its end".to_owned()
     } else if message.starts_with("unclosed table") || message.starts_with("unclosed array table") {
         "the table's header is not closed; write as many ] as [".to_owned()
     } else if message.starts_with("unclosed array") {
         "the list is not closed; write ] at its end".to_owned()
-    } else if message.starts_with("key with no value") {
-        "a key without value; write `key = value`".to_owned()
+    } else if message.starts_with("key with no value") || !place.text.contains('=') {
+        "this is neither a key with its value nor a table; write `key = value`".to_owned()
     } else {
         format!("not TOML: {message}; see docs/configuration.md for the form of the file")
-    }
+    };
+    (explanation, None)
 }
 
 fn is_value_error(message: &str) -> bool {

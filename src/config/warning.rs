@@ -1,0 +1,86 @@
+//! What works but is probably not meant.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddrV4},
+};
+
+use ipnet::Ipv4Net;
+
+use super::{
+    error::{At, Excerpt},
+    source::Place,
+};
+use crate::service::Protocol;
+
+/// Something that works but is probably not meant, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigWarning {
+    /// The file as it was named to us.
+    pub file: String,
+    /// Where in the file; `None` when it is about the whole of it.
+    pub place: Option<Place>,
+    /// What is noteworthy.
+    pub doubt: Doubt,
+}
+
+impl fmt::Display for ConfigWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, place, doubt } = self;
+        write!(
+            f,
+            "{}: warning: {doubt}{}",
+            At { file, place },
+            Excerpt(place)
+        )
+    }
+}
+
+/// Why a configuration is doubtful.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// A worker shares its core.
+    #[error(
+        "core {0} is a worker's and `management_core` too; both get slower, write another core \
+         if the machine has one"
+    )]
+    ManagementOnWorkerCore(usize),
+    /// A source that answers to nobody.
+    #[error(
+        "{0} is no address of this director, so ICMP errors from the tunnels do not come back; \
+         write one of a port's `addresses` if path MTU discovery must work"
+    )]
+    SourceNotOwn(Ipv4Addr),
+    /// A service without real servers.
+    #[error(
+        "service {protocol} {address} has no real server; clients are refused until one is added"
+    )]
+    NoRealServer {
+        /// Its protocol.
+        protocol: Protocol,
+        /// Its VIP and service port.
+        address: SocketAddrV4,
+    },
+    /// All servers quiesced.
+    #[error(
+        "all real servers of {protocol} {address} have weight 0; new clients are refused until \
+         one gets a weight"
+    )]
+    AllQuiesced {
+        /// Its protocol.
+        protocol: Protocol,
+        /// Its VIP and service port.
+        address: SocketAddrV4,
+    },
+    /// A real server behind an unreachable or blackhole route.
+    #[error(
+        "real server {rip} stands behind the route to {to}, which sends nothing; clients get unreachable errors"
+    )]
+    RealServerUnreachable {
+        /// The RIP.
+        rip: Ipv4Addr,
+        /// The route's destination.
+        to: Ipv4Net,
+    },
+}

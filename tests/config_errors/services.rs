@@ -1,0 +1,511 @@
+//! `[[service]]` and `[[service.real_server]]`.
+use super::refused;
+
+#[test]
+fn service_without_port_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:6: "198.51.100.10" lacks the service port; write for example "198.51.100.10:80"
+    address = "198.51.100.10"
+              ^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn service_port_zero_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:0"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:6: service port 0 (all ports) needs persistence, which this version lacks; write one [[service]] for each service port
+    address = "198.51.100.10:0"
+              ^^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn service_port_out_of_range_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80000"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:6: "198.51.100.10:80000" is not a VIP with a service port; write for example "198.51.100.10:80"
+    address = "198.51.100.10:80000"
+              ^^^^^^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn multicast_vip_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "224.0.0.18:80"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:6: 224.0.0.18 is a multicast address and cannot be a VIP; write a unicast address
+    address = "224.0.0.18:80"
+              ^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn any_address_as_vip_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "0.0.0.0:80"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:6: 0.0.0.0 is an address of 0.0.0.0/8 and cannot be a VIP; write a unicast address
+    address = "0.0.0.0:80"
+              ^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn ipv6_vip_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "[2001:db8::1]:80"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:6: "[2001:db8::1]:80" is IPv6; this version forwards IPv4 only
+    address = "[2001:db8::1]:80"
+              ^^^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn service_twice_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:10: service TCP 198.51.100.10:80 stands already in line 6; put all real servers into one [[service]]
+    address = "198.51.100.10:80"
+              ^^^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn unknown_protocol_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+protocol = "sctp"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:7: `protocol` cannot be "sctp"; write "tcp" or "udp"
+    protocol = "sctp"
+               ^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn unknown_scheduler_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+scheduler = "mh"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:7: `scheduler` cannot be "mh"; write "rr", "wrr", "lc" or "wlc"
+    scheduler = "mh"
+                ^^^^
+"#,
+    );
+}
+
+#[test]
+fn own_address_as_vip_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "192.0.2.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:6: 192.0.2.10 is a VIP and, in line 4, a port's address; give the service an address that nothing else has
+    address = "192.0.2.10:80"
+              ^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn broadcast_address_as_vip_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "192.0.2.255:80"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:6: 192.0.2.255 is the broadcast address of 192.0.2.0/24 and cannot be a VIP; write a host's address
+    address = "192.0.2.255:80"
+              ^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn own_address_as_real_server_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.10"
+"#,
+        r#"
+director.toml:8: 192.0.2.10 is a real server and, in line 4, a port's address; write the address at which the real server itself is reached
+    address = "192.0.2.10"
+              ^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn vip_as_real_server_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "198.51.100.10"
+[[route]]
+to = "default"
+via = "192.0.2.1"
+"#,
+        r#"
+director.toml:8: 198.51.100.10 is a real server and, in line 6, a VIP; write the address at which the real server itself is reached
+    address = "198.51.100.10"
+              ^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn real_server_with_port_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11:8080"
+"#,
+        r#"
+director.toml:8: a real server has no port of its own, since a tunnelled packet keeps its destination port; write "192.0.2.11"
+    address = "192.0.2.11:8080"
+              ^^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn real_server_by_name_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "web1.example.net"
+"#,
+        r#"
+director.toml:8: "web1.example.net" is not an IPv4 address; write for example "10.0.0.11"
+    address = "web1.example.net"
+              ^^^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn real_server_without_address_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+weight = 1
+"#,
+        r#"
+director.toml:7: [[service.real_server]] has no `address`; write for example `address = "10.0.0.11"`
+    [[service.real_server]]
+    ^^^^^^^^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn real_server_twice_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:10: real server 192.0.2.11 stands already in line 8 of this service; give it a higher `weight` instead
+    address = "192.0.2.11"
+              ^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn real_server_without_route_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "10.0.0.11"
+"#,
+        r#"
+director.toml:8: no route leads to real server 10.0.0.11; write a [[route]] with `to = "10.0.0.11/32"` (or its network, or "default") and `via = "GATEWAY"`
+    address = "10.0.0.11"
+              ^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn weight_out_of_range_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+weight = 65536
+"#,
+        r#"
+director.toml:9: `weight` is 65536; write a whole number from 0 to 65535
+    weight = 65536
+             ^^^^^
+"#,
+    );
+}
+
+#[test]
+fn negative_weight_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+weight = -1
+"#,
+        r#"
+director.toml:9: `weight` is -1; write a whole number from 0 to 65535
+    weight = -1
+             ^^
+"#,
+    );
+}
+
+#[test]
+fn crossed_thresholds_are_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+upper_threshold = 100
+lower_threshold = 200
+"#,
+        r#"
+director.toml:10: `lower_threshold` 200 is above `upper_threshold` 100; write a lower one, or leave it out for three quarters of the upper one
+    lower_threshold = 200
+                      ^^^
+"#,
+    );
+}
+
+#[test]
+fn lower_threshold_alone_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+lower_threshold = 200
+"#,
+        r#"
+director.toml:9: `lower_threshold` 200 has no effect without `upper_threshold`; write that too, or remove this one
+    lower_threshold = 200
+                      ^^^
+"#,
+    );
+}
+
+#[test]
+fn all_mistakes_are_reported_in_order() {
+    refused(
+        r#"
+[director]
+workers = [9]
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+mtu = 1
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+weight = 70000
+"#,
+        r#"
+director.toml:2: this machine has no core 9; write one of its cores 0-3
+    workers = [9]
+               ^
+director.toml:7: `mtu` is 1; write a whole number from 68 to 9702 bytes
+    mtu = 1
+          ^
+director.toml:12: `weight` is 70000; write a whole number from 0 to 65535
+    weight = 70000
+             ^^^^^
+"#,
+    );
+}
