@@ -226,11 +226,13 @@ fn reserved(argument: &str) -> Option<&'static str> {
     let name = argument.split('=').next().unwrap_or_default();
     match name {
         "--lcores" | "--main-lcore" => Some("`workers` in [director]"),
-        "--no-huge" => Some("`hugepages = \"none\"`"),
+        "--vdev" | "--allow" => Some("it as `device` of a [[port]]"),
+        "--no-huge" | "--in-memory" => Some("`hugepages`"),
         "--file-prefix" => Some("`file_prefix`"),
         _ if name.starts_with("--") => None,
         // Short options may carry their value: "-l0-3".
         _ if name.starts_with("-l") || name.starts_with("-c") => Some("`workers` in [director]"),
+        _ if name.starts_with("-a") => Some("it as `device` of a [[port]]"),
         _ if name.starts_with("-n") => Some("`memory_channels`"),
         _ if name.starts_with("-m") => Some("`memory_mib`"),
         _ => None,

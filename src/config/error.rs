@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 
 use super::{
     hint::{DeviceHint, KeyHint, MacProblem},
-    source::Place,
+    source::{Place, Printable},
 };
 use crate::service::Protocol;
 
@@ -40,7 +40,7 @@ const ERRORS_SHOWN_MAX: usize = 50;
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {problem}{}", At { file, place }, Excerpt(place))]
+#[error("{}: {}{}", At { file, place }, Printable(problem), Excerpt(place))]
 pub struct ConfigError {
     /// The file as it was named to us.
     pub file: String,

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Config,
+    Config, PortConfig,
     error::Problem,
     reader::{Findings, Span},
 };
+use crate::io::BURST_LEN_MAX;
 
 /// Bytes that one connection takes in the table of its worker, with the
 /// table's spare room.
@@ -23,15 +24,22 @@ pub struct MemoryNeed {
 /// What the tables and packet buffers of this configuration need, about.
 pub fn memory_need(config: &Config) -> MemoryNeed {
     let workers = to_u64(config.director.worker_cores.len());
-    let per_port = |port: &super::PortConfig| {
-        let queues = u64::from(port.rx_descriptors) + u64::from(port.tx_descriptors);
-        let buffers = workers * queues + SPARE_BUFFERS;
-        buffers * (BUFFER_OVERHEAD_LEN + u64::from(port.mtu).max(BUFFER_LEN_MIN))
+    let ports = to_u64(config.ports.len());
+    let descriptors = |port: &PortConfig| {
+        workers * (u64::from(port.rx_descriptors) + u64::from(port.tx_descriptors))
     };
-    let cached = workers * CACHED_BUFFERS * (BUFFER_OVERHEAD_LEN + BUFFER_LEN_MIN);
+    let descriptors: u64 = config.ports.iter().map(descriptors).sum();
+    let per_thread = (1 + ports) * to_u64(BURST_LEN_MAX) + CACHED_PACKETS;
+    let packets = descriptors + HELD_PACKETS + (workers + 1) * per_thread;
+    // Any packet may leave by any port, so all buffers have the length that
+    // the largest MTU needs.
+    let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
+    let frame = (u64::from(mtu) + L2_LEN)
+        .max(FRAME_LEN_MIN)
+        .next_multiple_of(KIB);
     MemoryNeed {
         connections: workers * to_u64(config.director.connections_max) * CONNECTION_LEN,
-        packets: config.ports.iter().map(per_port).sum::<u64>() + cached,
+        packets: packets.next_power_of_two() * (frame + BUFFER_OVERHEAD_LEN),
     }
 }
 
@@ -54,14 +62,18 @@ fn to_u64(count: usize) -> u64 {
 }
 
 pub(super) const MIB: u64 = 1 << 20;
-/// `rte_mbuf` (128), mempool header (64), headroom (128), Ethernet with tag
-/// (18), rounded up to cache lines.
-const BUFFER_OVERHEAD_LEN: u64 = 384;
-/// `RTE_MBUF_DEFAULT_DATAROOM`, `rte_mbuf_core.h`
-const BUFFER_LEN_MIN: u64 = 2048;
-/// Buffers in flight between workers and the management thread, for each port.
-const SPARE_BUFFERS: u64 = 4096;
-/// `RTE_MEMPOOL_CACHE_MAX_SIZE`, for each worker.
-const CACHED_BUFFERS: u64 = 512;
+const KIB: u64 = 1 << 10;
+/// `rte_mbuf` (128), header of a mempool's element (64), headroom (128).
+const BUFFER_OVERHEAD_LEN: u64 = 320;
+/// Ethernet header, two VLAN tags and FCS.
+const L2_LEN: u64 = 14 + 2 * 4 + 4;
+/// `RTE_MBUF_DEFAULT_DATAROOM` of `rte_mbuf_core.h`; no NIC takes less.
+const FRAME_LEN_MIN: u64 = 2048;
+/// Packets in the queues between workers and the management thread, packets
+/// that wait for a neighbor, fragments.
+const HELD_PACKETS: u64 = 4096;
+/// What the pool's cache of one thread may hoard: one and a half times four
+/// bursts.
+const CACHED_PACKETS: u64 = 384;
 /// What EAL and the drivers take for themselves, about.
 const EAL_LEN: u64 = 32 * MIB;

@@ -64,6 +64,22 @@ impl fmt::Display for Place {
     }
 }
 
+/// What a message says, with the control characters of values in it replaced.
+pub(super) struct Printable<T>(pub(super) T);
+
+impl<T: fmt::Display> fmt::Display for Printable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            &self
+                .0
+                .to_string()
+                .chars()
+                .map(printable)
+                .collect::<String>(),
+        )
+    }
+}
+
 /// Terminals obey control characters, so none of the file's reaches them.
 fn printable(character: char) -> char {
     if character.is_control() && character != '\t' {
@@ -111,6 +127,14 @@ mod tests {
         assert_eq!(
             Place::find("a = \u{1b}[2J", &(0..1)).text,
             "a = \u{fffd}[2J"
+        );
+    }
+
+    #[test]
+    fn control_characters_of_values_are_replaced() {
+        assert_eq!(
+            Printable("a\u{1b}[2J\n\tb").to_string(),
+            "a\u{fffd}[2J\u{fffd}\tb"
         );
     }
 

@@ -262,7 +262,7 @@ mtu = 9000
 rx_descriptors = 4096
 "#,
         r#"
-director.toml:2: `memory_mib` is 64, but packet buffers and DPDK itself take 116 MiB; write `memory_mib = 116` or more, or fewer descriptors or workers
+director.toml:2: `memory_mib` is 64, but packet buffers and DPDK itself take 181 MiB; write `memory_mib = 181` or more, or fewer descriptors or workers
     memory_mib = 64
                  ^^
 "#,

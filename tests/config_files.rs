@@ -1,0 +1,667 @@
+//! Good configuration files: what they mean, what `check` says about them, what
+//! a running director can take over, and that the document describes them all.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
+
+use pointsman::{
+    config::{
+        self, Config, Device, FORMAT, Hugepages, IdlePolicy, Machine, NeighborConfig, RouteAction,
+        check_report, memory_need, needs_restart,
+    },
+    scheduler::SchedulerKind,
+    service::{Protocol, ServerOptions, Timeouts, Tunables},
+    wire::ethernet::MacAddr,
+};
+use proptest::{collection::vec, prelude::*};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn machine() -> Machine {
+    Machine {
+        cores: (0..8).collect(),
+    }
+}
+
+fn samples() -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(root().join("dpdk-config"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn parse(text: &str) -> Config {
+    config::parse_for(text, "director.toml", &machine())
+        .map(|loaded| loaded.config)
+        .unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+const MINIMAL: &str = r#"
+[[port]]
+name = "wan"
+device = "0000:0A:00.1"
+"#;
+
+const FULL: &str = r#"
+[director]
+workers = [2, 3]
+management_core = 1
+idle = "adaptive"
+connections_max = 2048
+control_socket = "/tmp/p.sock"
+icmp_rate_per_s = 0
+
+[director.timeouts]
+tcp = 1
+tcp_fin = 2
+udp = 2_678_400
+
+[director.ipvs]
+conn_reuse_mode = 2
+expire_nodest_conn = 1
+pmtu_disc = 0
+sloppy_tcp = true
+secure_tcp = 3
+
+[eal]
+hugepages = "none"
+memory_mib = 256
+memory_channels = 4
+file_prefix = "test"
+extra_arguments = ["--no-pci", "--log-level=lib.eal:debug"]
+
+[[port]]
+name = "outside"
+device = "net_af_packet0,iface=veth0,qpairs=2"
+addresses = ["192.0.2.10/24", "192.0.2.11/24", "203.0.113.1/31"]
+mtu = 9000
+vlan = 100
+mac = "02:00:00:00:00:10"
+rx_descriptors = 512
+tx_descriptors = 256
+
+[[port]]
+name = "inside"
+device = "net_tap1"
+addresses = ["10.0.0.2/24"]
+
+[[route]]
+to = "default"
+via = "192.0.2.1"
+port = "outside"
+source = "192.0.2.11"
+mtu = 1400
+
+[[route]]
+to = "10.1.0.0/16"
+via = "10.0.0.1"
+
+[[route]]
+to = "10.2.0.0/16"
+port = "inside"
+type = "unicast"
+
+[[route]]
+to = "10.3.0.0/16"
+type = "unreachable"
+
+[[route]]
+to = "10.4.0.0/16"
+type = "blackhole"
+
+[[neighbor]]
+port = "inside"
+address = "10.0.0.1"
+mac = "02:00:00:00:00:01"
+
+[[service]]
+address = "198.51.100.10:53"
+protocol = "udp"
+scheduler = "lc"
+
+[[service.real_server]]
+address = "10.0.0.11"
+weight = 0
+upper_threshold = 10
+lower_threshold = 10
+
+[[service.real_server]]
+address = "10.1.0.12"
+weight = 65535
+
+[[service]]
+address = "198.51.100.10:53"
+protocol = "tcp"
+
+[[service.real_server]]
+address = "10.2.0.13"
+"#;
+
+#[test]
+fn samples_are_accepted_without_a_warning() {
+    let samples = samples();
+    assert_eq!(samples.len(), 5, "{samples:?}");
+    for path in samples {
+        let loaded =
+            config::load_for(&path, &machine()).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(loaded.warnings, [], "{}", path.display());
+    }
+}
+
+#[test]
+fn samples_say_what_they_are_for_and_what_to_do_before() {
+    for path in samples() {
+        let text = fs::read_to_string(&path).unwrap();
+        let opening: String = text
+            .lines()
+            .take_while(|line| line.starts_with('#'))
+            .collect();
+        for part in [
+            "Before, as root",
+            "What to change:",
+            "hugepages.sh",
+            "bind-nic.sh",
+        ] {
+            assert!(
+                opening.contains(part),
+                "{} lacks \"{part}\"",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_file_leaves_out_has_the_documented_default() {
+    let config = parse(MINIMAL);
+    let director = &config.director;
+    assert_eq!(director.worker_cores, [7]);
+    assert_eq!(director.management_core, None);
+    assert_eq!(director.idle, None);
+    assert_eq!(director.connections_max, 1_000_000);
+    assert_eq!(
+        director.control_socket,
+        Path::new("/run/pointsman/control.sock")
+    );
+    assert_eq!(
+        director.timeouts,
+        Timeouts {
+            tcp: 900,
+            tcp_fin: 120,
+            udp: 300
+        }
+    );
+    assert_eq!(director.tunables, Tunables::default());
+    assert_eq!(director.icmp_rate_per_s, 1000);
+    assert_eq!(config.eal.hugepages, Hugepages::Auto);
+    assert_eq!(config.eal.memory_mib, 512);
+    assert_eq!(config.eal.memory_channels, None);
+    assert_eq!(config.eal.file_prefix, "pointsman");
+    assert!(config.eal.extra_arguments.is_empty());
+    let port = &config.ports[0];
+    assert_eq!(port.device, Device::Pci("0000:0a:00.1".to_owned()));
+    assert!(port.addresses.is_empty());
+    assert_eq!((port.mtu, port.vlan, port.mac), (1500, None, None));
+    assert_eq!((port.rx_descriptors, port.tx_descriptors), (1024, 1024));
+    assert!(config.routes.is_empty() && config.neighbors.is_empty() && config.services.is_empty());
+}
+
+#[test]
+fn machine_with_one_core_or_unknown_cores_gets_a_worker() {
+    for (cores, worker) in [(vec![0], 0), (vec![], 0), (vec![0, 1], 1)] {
+        let loaded = config::parse_for(MINIMAL, "director.toml", &Machine { cores }).unwrap();
+        assert_eq!(loaded.config.director.worker_cores, [worker]);
+        assert_eq!(loaded.warnings, []);
+    }
+}
+
+#[test]
+fn threads_and_tables_are_as_written() {
+    let config = parse(FULL);
+    let director = &config.director;
+    assert_eq!(director.worker_cores, [2, 3]);
+    assert_eq!(director.management_core, Some(1));
+    assert_eq!(director.idle, Some(IdlePolicy::Adaptive));
+    assert_eq!(director.connections_max, 2048);
+    assert_eq!(director.control_socket, Path::new("/tmp/p.sock"));
+    assert_eq!(director.icmp_rate_per_s, 0);
+    assert_eq!(
+        director.timeouts,
+        Timeouts {
+            tcp: 1,
+            tcp_fin: 2,
+            udp: 2_678_400
+        }
+    );
+    let tunables = Tunables {
+        conn_reuse_mode: 2,
+        expire_nodest_conn: true,
+        pmtu_disc: false,
+        sloppy_tcp: true,
+        secure_tcp: 3,
+    };
+    assert_eq!(director.tunables, tunables);
+    assert_eq!(config.eal.hugepages, Hugepages::None);
+    assert_eq!(config.eal.memory_mib, 256);
+    assert_eq!(config.eal.memory_channels, Some(4));
+    assert_eq!(config.eal.file_prefix, "test");
+    assert_eq!(
+        config.eal.extra_arguments,
+        ["--no-pci", "--log-level=lib.eal:debug"]
+    );
+}
+
+#[test]
+fn ports_are_as_written() {
+    let ports = parse(FULL).ports;
+    let device = Device::Vdev("net_af_packet0,iface=veth0,qpairs=2".to_owned());
+    assert_eq!(
+        (ports[0].name.as_str(), &ports[0].device),
+        ("outside", &device)
+    );
+    let addresses = ["192.0.2.10/24", "192.0.2.11/24", "203.0.113.1/31"];
+    assert_eq!(
+        ports[0].addresses,
+        addresses.map(|address| address.parse().unwrap())
+    );
+    assert_eq!((ports[0].mtu, ports[0].vlan), (9000, Some(100)));
+    assert_eq!(ports[0].mac, Some(MacAddr([2, 0, 0, 0, 0, 0x10])));
+    assert_eq!(
+        (ports[0].rx_descriptors, ports[0].tx_descriptors),
+        (512, 256)
+    );
+    assert_eq!(ports[1].name, "inside");
+    assert_eq!(ports.len(), 2);
+}
+
+#[test]
+fn routes_and_neighbors_are_as_written() {
+    let config = parse(FULL);
+    let address = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+    let expected = [
+        (
+            "0.0.0.0/0",
+            RouteAction::Forward {
+                via: address("192.0.2.1"),
+                port: 0,
+                source: Some(Ipv4Addr::new(192, 0, 2, 11)),
+                mtu: Some(1400),
+            },
+        ),
+        (
+            "10.1.0.0/16",
+            RouteAction::Forward {
+                via: address("10.0.0.1"),
+                port: 1,
+                source: None,
+                mtu: None,
+            },
+        ),
+        (
+            "10.2.0.0/16",
+            RouteAction::Forward {
+                via: None,
+                port: 1,
+                source: None,
+                mtu: None,
+            },
+        ),
+        ("10.3.0.0/16", RouteAction::Unreachable),
+        ("10.4.0.0/16", RouteAction::Blackhole),
+    ];
+    let routes: Vec<_> = config
+        .routes
+        .iter()
+        .map(|route| (route.to.to_string(), route.action.clone()))
+        .collect();
+    assert_eq!(routes, expected.map(|(to, action)| (to.to_owned(), action)));
+    let neighbor = NeighborConfig {
+        port: 1,
+        address: Ipv4Addr::new(10, 0, 0, 1),
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+    };
+    assert_eq!(config.neighbors, [neighbor]);
+}
+
+#[test]
+fn services_are_as_written_and_in_their_order() {
+    let services = parse(FULL).services;
+    let key = services[0].key;
+    assert_eq!(
+        (key.protocol, key.address.to_string().as_str()),
+        (Protocol::Udp, "198.51.100.10:53")
+    );
+    assert_eq!(services[0].options.scheduler, SchedulerKind::Lc);
+    let servers: Vec<_> = services[0]
+        .servers
+        .iter()
+        .map(|(key, options)| (key.to_string(), *options))
+        .collect();
+    let expected = [
+        (
+            "10.0.0.11",
+            ServerOptions {
+                weight: 0,
+                upper_threshold: 10,
+                lower_threshold: 10,
+            },
+        ),
+        (
+            "10.1.0.12",
+            ServerOptions {
+                weight: 65_535,
+                upper_threshold: 0,
+                lower_threshold: 0,
+            },
+        ),
+    ];
+    assert_eq!(
+        servers,
+        expected.map(|(rip, options)| (rip.to_owned(), options))
+    );
+    assert_eq!(services[1].key.protocol, Protocol::Tcp);
+    assert_eq!(services[1].options.scheduler, SchedulerKind::Wlc);
+    assert_eq!(services[1].servers[0].1, ServerOptions::default());
+}
+
+#[test]
+fn check_says_what_a_file_amounts_to() {
+    assert_eq!(
+        check_report(&parse(FULL)),
+        "\
+ports     2
+  outside  net_af_packet0,iface=veth0,qpairs=2  192.0.2.10/24, 192.0.2.11/24, 203.0.113.1/31, \
+MTU 9000, VLAN 100
+  inside   net_tap1                             10.0.0.2/24, MTU 1500
+workers   2 on cores 2, 3; management on core 1
+routes    5, 2 of them unreachable or blackhole
+neighbors 1 permanent
+services  2, with 3 real servers
+  UDP 198.51.100.10:53       lc   2 real servers
+  TCP 198.51.100.10:53       wlc  1 real server
+memory    1 MiB for 2048 connections on each of 2 workers
+          149 MiB for packet buffers, of the 256 MiB that DPDK takes (ordinary pages)
+"
+    );
+}
+
+#[test]
+fn check_counts_what_would_not_fit_a_screen() {
+    let services: String = (1..=25)
+        .map(|port| format!("[[service]]\naddress = \"198.51.100.10:{port}\"\n"))
+        .collect();
+    let report = check_report(&parse(&format!("{MINIMAL}{services}")));
+    assert!(report.contains("\n  TCP 198.51.100.10:20 "), "{report}");
+    assert!(report.contains("\n  and 5 more\n"), "{report}");
+    assert!(!report.contains("198.51.100.10:21"), "{report}");
+}
+
+#[test]
+fn connections_are_reckoned_for_every_worker() {
+    assert_eq!(memory_need(&parse(FULL)).connections, 2 * 2048 * 107);
+}
+
+#[test]
+fn unchanged_file_needs_no_restart() {
+    assert!(needs_restart(&parse(FULL), &parse(FULL)).is_empty());
+}
+
+#[test]
+fn what_control_can_change_needs_no_restart() {
+    let changed = [
+        ("tcp = 1\n", "tcp = 60\n"),
+        ("conn_reuse_mode = 2", "conn_reuse_mode = 0"),
+        ("icmp_rate_per_s = 0", "icmp_rate_per_s = 5"),
+        ("[\"10.0.0.2/24\"]", "[\"10.0.0.2/24\", \"10.9.0.1/24\"]"),
+        ("mtu = 1400", "mtu = 1300"),
+        ("02:00:00:00:00:01", "02:00:00:00:00:02"),
+        ("weight = 0", "weight = 9"),
+        ("198.51.100.10", "198.51.100.99"),
+    ];
+    for (from, to) in changed {
+        let text = FULL.replace(from, to);
+        assert_ne!(text, FULL, "{from}");
+        let (old, new) = (parse(FULL), parse(&text));
+        assert_ne!(old, new, "{from}");
+        assert_eq!(needs_restart(&old, &new), [""; 0], "{from}");
+    }
+}
+
+#[test]
+fn what_stands_at_start_needs_a_restart_and_is_named() {
+    let changed = [
+        ("workers = [2, 3]", "workers = [2]", "[director] workers"),
+        (
+            "management_core = 1",
+            "management_core = 0",
+            "[director] management_core",
+        ),
+        ("idle = \"adaptive\"", "idle = \"poll\"", "[director] idle"),
+        (
+            "connections_max = 2048",
+            "connections_max = 4096",
+            "[director] connections_max",
+        ),
+        ("/tmp/p.sock", "/tmp/q.sock", "[director] control_socket"),
+        (
+            "hugepages = \"none\"",
+            "hugepages = \"auto\"",
+            "[eal] hugepages",
+        ),
+        ("memory_mib = 256", "memory_mib = 257", "[eal] memory_mib"),
+        (
+            "memory_channels = 4",
+            "memory_channels = 2",
+            "[eal] memory_channels",
+        ),
+        (
+            "file_prefix = \"test\"",
+            "file_prefix = \"best\"",
+            "[eal] file_prefix",
+        ),
+        ("\"--no-pci\", ", "", "[eal] extra_arguments"),
+        ("qpairs=2", "qpairs=1", "port \"outside\": device"),
+        ("mtu = 9000", "mtu = 8000", "port \"outside\": mtu"),
+        ("vlan = 100", "vlan = 101", "port \"outside\": vlan"),
+        (
+            "02:00:00:00:00:10",
+            "02:00:00:00:00:20",
+            "port \"outside\": mac",
+        ),
+        (
+            "rx_descriptors = 512",
+            "rx_descriptors = 1024",
+            "port \"outside\": rx_descriptors",
+        ),
+        (
+            "tx_descriptors = 256",
+            "tx_descriptors = 512",
+            "port \"outside\": tx_descriptors",
+        ),
+    ];
+    for (from, to, key) in changed {
+        let text = FULL.replace(from, to);
+        assert_eq!(needs_restart(&parse(FULL), &parse(&text)), [key], "{from}");
+    }
+}
+
+#[test]
+fn ports_that_come_and_go_need_a_restart() {
+    let port =
+        |name: &str, device: &str| format!("[[port]]\nname = \"{name}\"\ndevice = \"{device}\"\n");
+    let (a, b) = (port("a", "net_null0"), port("b", "net_null1"));
+    let both = parse(&format!("{a}{b}"));
+    assert_eq!(needs_restart(&parse(&a), &both), ["port \"b\": added"]);
+    assert_eq!(needs_restart(&both, &parse(&a)), ["port \"b\": removed"]);
+    assert_eq!(
+        needs_restart(&both, &parse(&format!("{b}{a}"))),
+        ["the order of [[port]]"]
+    );
+}
+
+#[test]
+fn document_describes_every_key_with_an_example_that_the_format_takes() {
+    let document = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    for table in FORMAT.iter().skip(1) {
+        let heading = format!("\n## `{}`\n", table.header);
+        let (_, section) = document
+            .split_once(&heading)
+            .unwrap_or_else(|| panic!("no {heading}"));
+        let section = section.split("\n## ").next().unwrap();
+        for key in table.keys {
+            let is_table = key.example.starts_with("[director.") || key.example.starts_with("[[");
+            let row = format!("\n| `{}` |", key.name);
+            assert!(
+                is_table || section.contains(&row),
+                "{heading} lacks {}",
+                key.name
+            );
+        }
+    }
+}
+
+#[test]
+fn file_in_the_document_is_accepted() {
+    let document = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let blocks: Vec<_> = document
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let loaded = config::parse_for(block, "configuration.md", &machine());
+        assert_eq!(
+            loaded.unwrap_or_else(|errors| panic!("{errors}")).warnings,
+            [],
+            "{block}"
+        );
+    }
+}
+
+/// One way to spoil a text at some place, the place given as a share of it.
+#[derive(Clone, Debug)]
+enum Edit {
+    Delete(f64, usize),
+    Insert(f64, String),
+    Repeat(f64, usize),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let token = prop::sample::select(vec![
+        "\"",
+        "[",
+        "]",
+        "[[",
+        "=",
+        "\n",
+        "#",
+        "'''",
+        "\\",
+        "{",
+        "}",
+        ",",
+        ".",
+        "-1",
+        "0x",
+        "1e9",
+        "nan",
+        "1979-05-27",
+        "::1",
+        "/0",
+        "/33",
+        "255.255.255.255",
+        "é",
+        "\u{0}",
+        "\u{1b}",
+        "\r\n",
+        "\t",
+        "99999999999999999999",
+        "[[port]]\n",
+        "[[service]]\n",
+        "[director]\n",
+        "true",
+        "default",
+    ]);
+    prop_oneof![
+        (0.0..1.0, 1usize..40).prop_map(|(at, len)| Edit::Delete(at, len)),
+        (0.0..1.0, token).prop_map(|(at, text)| Edit::Insert(at, text.to_owned())),
+        (0.0..1.0, ".{1,6}").prop_map(|(at, text)| Edit::Insert(at, text)),
+        (0.0..1.0, 1usize..200).prop_map(|(at, len)| Edit::Repeat(at, len)),
+    ]
+}
+
+/// What must not reach a terminal.
+const TERMINAL_CONTROL: [char; 2] = ['\u{0}', '\u{1b}'];
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a short text"
+)]
+fn apply(text: &mut Vec<char>, edit: &Edit) {
+    let place = |at: f64| ((text.len() as f64) * at) as usize;
+    match edit {
+        Edit::Delete(at, len) => {
+            let start = place(*at);
+            text.drain(start..(start + len).min(text.len()));
+        }
+        Edit::Insert(at, inserted) => {
+            let start = place(*at);
+            text.splice(start..start, inserted.chars());
+        }
+        Edit::Repeat(at, len) => {
+            let start = place(*at);
+            let again: Vec<char> = text[start..(start + len).min(text.len())].to_vec();
+            text.splice(start..start, again);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn spoilt_files_are_accepted_or_refused_with_reason(
+        sample in 0usize..6,
+        edits in vec(edit(), 1..4),
+    ) {
+        let text = samples()
+            .get(sample)
+            .map_or_else(|| FULL.to_owned(), |path| fs::read_to_string(path).unwrap());
+        let mut text: Vec<char> = text.chars().collect();
+        for edit in &edits {
+            apply(&mut text, edit);
+        }
+        let text: String = text.into_iter().collect();
+        match config::parse_for(&text, "director.toml", &machine()) {
+            Ok(loaded) => {
+                prop_assert!(!loaded.config.ports.is_empty());
+                prop_assert!(check_report(&loaded.config).contains("workers"));
+                prop_assert!(needs_restart(&loaded.config, &loaded.config).is_empty());
+            }
+            Err(errors) => {
+                prop_assert!(!errors.errors.is_empty());
+                let lines = text.matches('\n').count() + 1;
+                for error in &errors.errors {
+                    prop_assert!(error.to_string().starts_with("director.toml:"));
+                    prop_assert!(error.place.as_ref().is_none_or(|place| place.line <= lines));
+                    let is_clean = !error.to_string().contains(TERMINAL_CONTROL);
+                    prop_assert!(is_clean);
+                }
+            }
+        }
+    }
+}
