@@ -1,0 +1,210 @@
+//! What a recorded shell line does to a director.
+
+use pointsman::service::Tunables;
+
+use super::{
+    ipvsadm::{self, ArgumentError, Invocation},
+    network::{self, NetworkChange},
+    shell::Pipeline,
+};
+
+/// One thing that a shell line does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// `ipvsadm`, with what its output is piped through.
+    Ipvsadm(Invocation, Vec<Filter>),
+    /// `ipvsadm` refused the command line by itself.
+    Refused {
+        message: String,
+        code: u8,
+    },
+    Tunable(Tunable),
+    /// `net.ipv4.icmp_ratelimit`: milliseconds between ICMP errors; 0 is no
+    /// limit.
+    IcmpInterval(u32),
+    Network(NetworkChange),
+    SleepMs(u64),
+    /// `date +%s`: the recording waited before it.
+    Date,
+    /// `cat /proc/net/ip_vs_conn`
+    ReadConnections,
+    /// `echo`, with `$?` still in it.
+    Print(String),
+    /// Prints what the comparison does not care for.
+    Look,
+    /// Does nothing to a director and prints nothing.
+    Nothing,
+}
+
+/// A setting under `/proc/sys/net/ipv4/vs` with its new value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunable {
+    ConnReuseMode(u32),
+    ExpireNodestConn(bool),
+    PmtuDisc(bool),
+    SloppyTcp(bool),
+    SecureTcp(u32),
+}
+
+impl Tunable {
+    pub fn apply(self, tunables: &mut Tunables) {
+        match self {
+            Self::ConnReuseMode(value) => tunables.conn_reuse_mode = value,
+            Self::ExpireNodestConn(value) => tunables.expire_nodest_conn = value,
+            Self::PmtuDisc(value) => tunables.pmtu_disc = value,
+            Self::SloppyTcp(value) => tunables.sloppy_tcp = value,
+            Self::SecureTcp(value) => tunables.secure_tcp = value,
+        }
+    }
+}
+
+/// What lines of output are piped through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    Sort,
+    /// `tail -n +N`: from the Nth line on.
+    TailFrom(usize),
+    /// `tail -N`: the last N lines.
+    TailLast(usize),
+    Grep(String),
+}
+
+impl Filter {
+    pub fn apply(&self, text: &str) -> String {
+        let mut lines: Vec<&str> = text.lines().collect();
+        match self {
+            Self::Sort => lines.sort_unstable(),
+            Self::TailFrom(line) => {
+                lines = lines.split_off(line.saturating_sub(1).min(lines.len()));
+            }
+            Self::TailLast(count) => lines = lines.split_off(lines.len().saturating_sub(*count)),
+            Self::Grep(pattern) => lines.retain(|line| line.contains(pattern.as_str())),
+        }
+        lines.iter().flat_map(|line| [*line, "\n"]).collect()
+    }
+}
+
+/// Why a line cannot be replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It needs something that this version of the director does not do.
+    Unsupported(String),
+    /// The interpreter does not know the command.
+    NotUnderstood(String),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unsupported(what) => write!(f, "needs {what}"),
+            Self::NotUnderstood(line) => write!(f, "the line is not understood: {line}"),
+        }
+    }
+}
+
+/// Tells what a pipeline does.
+pub fn interpret(pipeline: &Pipeline) -> Result<Action, Refusal> {
+    let Some((command, piped)) = pipeline.commands.split_first() else {
+        return Ok(Action::Nothing);
+    };
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    if let Some(path) = &pipeline.redirect {
+        return interpret_write(&words, path);
+    }
+    match words.as_slice() {
+        ["ipvsadm", arguments @ ..] => interpret_ipvsadm(arguments, piped),
+        ["ip" | "/sbin/ip", arguments @ ..] => network::parse(arguments),
+        ["sleep", seconds] => match seconds.parse::<u64>() {
+            Ok(seconds) => Ok(Action::SleepMs(seconds * 1000)),
+            Err(_) => not_understood(pipeline),
+        },
+        ["date", ..] => Ok(Action::Date),
+        ["cat", "/proc/net/ip_vs_conn"] if piped.is_empty() => Ok(Action::ReadConnections),
+        ["cat" | "ls" | "grep", ..] => Ok(Action::Look),
+        ["modprobe", ..] => Ok(Action::Nothing),
+        ["echo", words @ ..] => Ok(Action::Print(words.join(" "))),
+        ["xtables-legacy-multi" | "iptables", ..] => unsupported("a service by firewall mark"),
+        _ => not_understood(pipeline),
+    }
+}
+
+fn interpret_ipvsadm(arguments: &[&str], piped: &[Vec<String>]) -> Result<Action, Refusal> {
+    let filters: Result<Vec<Filter>, Refusal> = piped.iter().map(|words| filter(words)).collect();
+    match ipvsadm::parse(arguments) {
+        Ok(invocation) => Ok(Action::Ipvsadm(invocation, filters?)),
+        Err(ArgumentError::Unsupported(what)) => Err(Refusal::Unsupported(what)),
+        Err(ArgumentError::Invalid { message, code }) => Ok(Action::Refused { message, code }),
+    }
+}
+
+fn filter(words: &[String]) -> Result<Filter, Refusal> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<usize>().ok();
+    let filter = match words.as_slice() {
+        ["sort"] => Some(Filter::Sort),
+        ["tail", "-n", from] => from
+            .strip_prefix('+')
+            .and_then(number)
+            .map(Filter::TailFrom),
+        ["tail", last] => last
+            .strip_prefix('-')
+            .and_then(number)
+            .map(Filter::TailLast),
+        ["grep", pattern] => Some(Filter::Grep((*pattern).to_owned())),
+        _ => None,
+    };
+    filter.ok_or_else(|| Refusal::NotUnderstood(words.join(" ")))
+}
+
+/// `echo VALUE > PATH`
+fn interpret_write(words: &[&str], path: &str) -> Result<Action, Refusal> {
+    let line = || Refusal::NotUnderstood(format!("{} > {path}", words.join(" ")));
+    let ["echo", values @ ..] = words else {
+        return Err(line());
+    };
+    let value = values.join(" ");
+    let Some(name) = path.strip_prefix("/proc/sys/net/") else {
+        return if path == "/dev/null" {
+            Ok(Action::Nothing)
+        } else {
+            Err(line())
+        };
+    };
+    let number = || value.parse::<u32>().map_err(|_| line());
+    match name {
+        "ipv4/vs/conn_reuse_mode" => Ok(Action::Tunable(Tunable::ConnReuseMode(number()?))),
+        "ipv4/vs/expire_nodest_conn" => {
+            Ok(Action::Tunable(Tunable::ExpireNodestConn(number()? != 0)))
+        }
+        "ipv4/vs/pmtu_disc" => Ok(Action::Tunable(Tunable::PmtuDisc(number()? != 0))),
+        "ipv4/vs/sloppy_tcp" => Ok(Action::Tunable(Tunable::SloppyTcp(number()? != 0))),
+        "ipv4/vs/secure_tcp" => Ok(Action::Tunable(Tunable::SecureTcp(number()?))),
+        "ipv4/icmp_ratelimit" => Ok(Action::IcmpInterval(number()?)),
+        // No limit is what a director without IPv6 has.
+        "ipv6/icmp/ratelimit" if number()? == 0 => Ok(Action::Nothing),
+        _ if name.starts_with("ipv4/vs/") => {
+            let setting = name.trim_start_matches("ipv4/vs/");
+            Err(Refusal::Unsupported(format!("the setting {setting}")))
+        }
+        // What the host does with packets that are not for it; and rules about
+        // source addresses and autoconfiguration that a director has not.
+        "ipv4/ip_forward" => Ok(Action::Nothing),
+        _ if name.starts_with("ipv4/conf/") || name.starts_with("ipv6/conf/") => {
+            Ok(Action::Nothing)
+        }
+        _ => Err(line()),
+    }
+}
+
+fn unsupported(what: &str) -> Result<Action, Refusal> {
+    Err(Refusal::Unsupported(what.to_owned()))
+}
+
+fn not_understood(pipeline: &Pipeline) -> Result<Action, Refusal> {
+    let commands: Vec<String> = pipeline
+        .commands
+        .iter()
+        .map(|words| words.join(" "))
+        .collect();
+    Err(Refusal::NotUnderstood(commands.join(" | ")))
+}

@@ -1,0 +1,549 @@
+//! The command line of `ipvsadm` 1.31, parsed into what it asks for.
+//!
+//! All options of that version are known. What this version of the director
+//! cannot do is [`ArgumentError::Unsupported`]; what `ipvsadm` itself refuses
+//! is [`ArgumentError::Invalid`], with its message and exit code where those
+//! were recorded.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use clap::{ArgAction, Parser};
+use pointsman::{
+    control::command::{Command, CommandError},
+    scheduler::SchedulerKind,
+    service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts},
+};
+
+/// What an `ipvsadm` command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// A change of the services.
+    Change(Command),
+    /// `--set TCP TCPFIN UDP`, in seconds; 0 leaves a timeout as it is.
+    SetTimeouts([u32; 3]),
+    /// `-L`
+    List(Listing),
+    /// `-S`
+    Save,
+    /// `-R`: command lines without the word `ipvsadm` come from the input.
+    Restore,
+    /// `-h`
+    Help,
+}
+
+/// What `-L` shall show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// The services and their real servers.
+    Services {
+        /// One service instead of all.
+        only: Option<ServiceKey>,
+        /// The columns.
+        columns: Columns,
+        /// `--exact`: large numbers in full.
+        exact: bool,
+        /// Not `--nosort`.
+        sorted: bool,
+    },
+    /// `-c`: the connections.
+    Connections,
+    /// `--timeout`
+    Timeouts,
+    /// `--daemon`: the connection synchronisation.
+    Daemon,
+}
+
+/// The columns of a list of services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// Forwarding method, weight and connections.
+    Ordinary,
+    /// `--stats`
+    Statistics,
+    /// `--rate`
+    Rates,
+    /// `--thresholds`
+    Thresholds,
+    /// `--persistent-conn`
+    PersistentConnections,
+    /// `--tun-info`
+    TunnelInfo,
+}
+
+/// Why a command line cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArgumentError {
+    /// `ipvsadm` can do it, this version of the director cannot.
+    #[error("{0} cannot be done in this version")]
+    Unsupported(String),
+    /// `ipvsadm` refuses it.
+    #[error("{message}")]
+    Invalid {
+        /// What it prints.
+        message: String,
+        /// What it exits with.
+        code: u8,
+    },
+}
+
+/// Parses the arguments of `ipvsadm`, without its own name. Without arguments
+/// it lists the services.
+///
+/// # Errors
+///
+/// When the director or `ipvsadm` cannot do what is asked for.
+pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Result<Invocation, ArgumentError> {
+    let words = std::iter::once("ipvsadm").chain(arguments.iter().map(AsRef::as_ref));
+    let arguments = Arguments::try_parse_from(words).map_err(|_| {
+        invalid(
+            "Try `ipvsadm -h' or 'ipvsadm --help' for more information.",
+            255,
+        )
+    })?;
+    arguments.invocation()
+}
+
+/// Carries `--set` out on the timeouts in force.
+pub fn set_timeouts(now: Timeouts, [tcp, tcp_fin, udp]: [u32; 3]) -> Timeouts {
+    let or = |new, old| if new == 0 { old } else { new };
+    Timeouts {
+        tcp: or(tcp, now.tcp),
+        tcp_fin: or(tcp_fin, now.tcp_fin),
+        udp: or(udp, now.udp),
+    }
+}
+
+/// What `ipvsadm` prints when the director refuses a command; its exit code
+/// is then 255.
+pub fn error_message(command: &Command, error: &CommandError) -> String {
+    let message = match error {
+        CommandError::ServiceExists(_) => "Service already exists",
+        CommandError::ServerExists(..) => "Destination already exists",
+        CommandError::NoSuchServer(..) => "No such destination",
+        CommandError::NoSuchService(_) => match command {
+            Command::AddServer(..) | Command::EditServer(..) | Command::DeleteServer(..) => {
+                "Service not defined"
+            }
+            _ => "No such service",
+        },
+        other => return other.to_string(),
+    };
+    message.to_owned()
+}
+
+/// The options as `ipvsadm -h` lists them.
+#[derive(Debug, Parser)]
+#[command(
+    no_binary_name = false,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags of a command line")]
+struct Arguments {
+    #[arg(short = 'A', long)]
+    add_service: bool,
+    #[arg(short = 'E', long)]
+    edit_service: bool,
+    #[arg(short = 'D', long)]
+    delete_service: bool,
+    #[arg(short = 'C', long)]
+    clear: bool,
+    #[arg(short = 'R', long)]
+    restore: bool,
+    #[arg(short = 'S', long)]
+    save: bool,
+    #[arg(short = 'a', long)]
+    add_server: bool,
+    #[arg(short = 'e', long)]
+    edit_server: bool,
+    #[arg(short = 'd', long)]
+    delete_server: bool,
+    #[arg(short = 'L', short_alias = 'l', long)]
+    list: bool,
+    #[arg(short = 'Z', long)]
+    zero: bool,
+    #[arg(long, num_args = 3, value_names = ["TCP", "TCPFIN", "UDP"])]
+    set: Option<Vec<u32>>,
+    #[arg(long)]
+    start_daemon: Option<String>,
+    #[arg(long)]
+    stop_daemon: Option<String>,
+    #[arg(short = 'h', long)]
+    help: bool,
+
+    #[arg(short = 't', long)]
+    tcp_service: Option<String>,
+    #[arg(short = 'u', long)]
+    udp_service: Option<String>,
+    #[arg(long)]
+    sctp_service: Option<String>,
+    #[arg(short = 'f', long)]
+    fwmark_service: Option<u32>,
+    #[arg(short = '6', long)]
+    ipv6: bool,
+
+    #[arg(short = 's', long)]
+    scheduler: Option<String>,
+    #[arg(long)]
+    pe: Option<String>,
+    #[arg(short = 'p', long, num_args = 0..=1, default_missing_value = "360")]
+    persistent: Option<u32>,
+    #[arg(short = 'M', long)]
+    netmask: Option<String>,
+    #[arg(short = 'o', long)]
+    ops: bool,
+    #[arg(short = 'b', long)]
+    sched_flags: Option<String>,
+
+    #[arg(short = 'r', long)]
+    real_server: Option<String>,
+    #[arg(short = 'g', long)]
+    gatewaying: bool,
+    #[arg(short = 'i', long)]
+    ipip: bool,
+    #[arg(short = 'm', long)]
+    masquerading: bool,
+    #[arg(long)]
+    tun_type: Option<String>,
+    #[arg(long)]
+    tun_port: Option<u16>,
+    #[arg(long)]
+    tun_nocsum: bool,
+    #[arg(long)]
+    tun_csum: bool,
+    #[arg(long)]
+    tun_remcsum: bool,
+    #[arg(short = 'w', long, allow_hyphen_values = true)]
+    weight: Option<String>,
+    #[arg(short = 'x', long, allow_hyphen_values = true)]
+    u_threshold: Option<String>,
+    #[arg(short = 'y', long, allow_hyphen_values = true)]
+    l_threshold: Option<String>,
+
+    #[arg(short = 'c', long)]
+    connection: bool,
+    #[arg(long)]
+    timeout: bool,
+    #[arg(long)]
+    daemon: bool,
+    #[arg(long)]
+    stats: bool,
+    #[arg(long)]
+    rate: bool,
+    #[arg(long)]
+    exact: bool,
+    #[arg(long)]
+    thresholds: bool,
+    #[arg(long)]
+    persistent_conn: bool,
+    #[arg(long)]
+    tun_info: bool,
+    #[arg(long)]
+    nosort: bool,
+    #[arg(long)]
+    sort: bool,
+    // The director never asks a name server, so that this changes nothing.
+    #[arg(short = 'n', long, action = ArgAction::Count)]
+    numeric: u8,
+
+    #[arg(long)]
+    syncid: Option<u32>,
+    #[arg(long)]
+    sync_maxlen: Option<u32>,
+    #[arg(long)]
+    mcast_interface: Option<String>,
+    #[arg(long)]
+    mcast_group: Option<String>,
+    #[arg(long)]
+    mcast_port: Option<u16>,
+    #[arg(long)]
+    mcast_ttl: Option<u8>,
+}
+
+/// The commands, of which a command line has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    AddService,
+    EditService,
+    DeleteService,
+    Clear,
+    Restore,
+    Save,
+    AddServer,
+    EditServer,
+    DeleteServer,
+    List,
+    Zero,
+    Set,
+    Help,
+}
+
+impl Arguments {
+    fn invocation(&self) -> Result<Invocation, ArgumentError> {
+        if self.start_daemon.is_some() || self.stop_daemon.is_some() {
+            return Err(unsupported("connection synchronisation"));
+        }
+        let verb = self.verb()?;
+        self.check_options(verb)?;
+        let change = match verb {
+            Verb::List => return self.listing().map(Invocation::List),
+            Verb::Save => return Ok(Invocation::Save),
+            Verb::Restore => return Ok(Invocation::Restore),
+            Verb::Help => return Ok(Invocation::Help),
+            Verb::Set => {
+                return match self.set.as_deref() {
+                    Some(&[tcp, tcp_fin, udp]) => Ok(Invocation::SetTimeouts([tcp, tcp_fin, udp])),
+                    _ => Err(invalid("--set option requires 3 timeout values", 2)),
+                };
+            }
+            Verb::AddService => Command::AddService(self.service()?, self.service_options()?),
+            Verb::EditService => Command::EditService(self.service()?, self.service_options()?),
+            Verb::DeleteService => Command::DeleteService(self.service()?),
+            Verb::Clear => Command::Flush,
+            Verb::Zero => Command::Zero(self.service_if_any()?),
+            Verb::AddServer => {
+                Command::AddServer(self.service()?, self.server()?, self.server_options()?)
+            }
+            Verb::EditServer => {
+                Command::EditServer(self.service()?, self.server()?, self.server_options()?)
+            }
+            Verb::DeleteServer => Command::DeleteServer(self.service()?, self.server()?),
+        };
+        Ok(Invocation::Change(change))
+    }
+
+    fn verb(&self) -> Result<Verb, ArgumentError> {
+        let given = [
+            (self.add_service, Verb::AddService),
+            (self.edit_service, Verb::EditService),
+            (self.delete_service, Verb::DeleteService),
+            (self.clear, Verb::Clear),
+            (self.restore, Verb::Restore),
+            (self.save, Verb::Save),
+            (self.add_server, Verb::AddServer),
+            (self.edit_server, Verb::EditServer),
+            (self.delete_server, Verb::DeleteServer),
+            (self.list, Verb::List),
+            (self.zero, Verb::Zero),
+            (self.set.is_some(), Verb::Set),
+            (self.help, Verb::Help),
+        ];
+        let mut given = given
+            .iter()
+            .filter(|(given, _)| *given)
+            .map(|(_, verb)| *verb);
+        let verb = given.next().unwrap_or(Verb::List);
+        match given.next() {
+            None => Ok(verb),
+            Some(_) => Err(invalid("multiple commands specified", 2)),
+        }
+    }
+
+    /// Refuses options that do not belong to the command.
+    fn check_options(&self, verb: Verb) -> Result<(), ArgumentError> {
+        let has_service_options = self.scheduler.is_some()
+            || self.pe.is_some()
+            || self.persistent.is_some()
+            || self.netmask.is_some()
+            || self.ops
+            || self.sched_flags.is_some();
+        let has_server_options = self.has_tunnel_options()
+            || self.gatewaying
+            || self.ipip
+            || self.masquerading
+            || self.weight.is_some()
+            || self.u_threshold.is_some()
+            || self.l_threshold.is_some();
+        let edits_service = matches!(verb, Verb::AddService | Verb::EditService);
+        let edits_server = matches!(verb, Verb::AddServer | Verb::EditServer);
+        let names_server = edits_server || verb == Verb::DeleteServer;
+        if has_service_options && !edits_service
+            || has_server_options && !edits_server
+            || self.real_server.is_some() && !names_server
+        {
+            return Err(invalid("an option does not belong to this command", 2));
+        }
+        Ok(())
+    }
+
+    fn has_tunnel_options(&self) -> bool {
+        self.tun_type.is_some()
+            || self.tun_port.is_some()
+            || self.tun_nocsum
+            || self.tun_csum
+            || self.tun_remcsum
+    }
+
+    fn listing(&self) -> Result<Listing, ArgumentError> {
+        if self.connection {
+            return Ok(Listing::Connections);
+        }
+        if self.timeout {
+            return Ok(Listing::Timeouts);
+        }
+        if self.daemon {
+            return Ok(Listing::Daemon);
+        }
+        let columns = [
+            (self.stats, Columns::Statistics),
+            (self.rate, Columns::Rates),
+            (self.thresholds, Columns::Thresholds),
+            (self.persistent_conn, Columns::PersistentConnections),
+            (self.tun_info, Columns::TunnelInfo),
+        ];
+        let columns = columns
+            .iter()
+            .find(|(asked, _)| *asked)
+            .map(|(_, columns)| *columns);
+        Ok(Listing::Services {
+            only: self.service_if_any()?,
+            columns: columns.unwrap_or(Columns::Ordinary),
+            exact: self.exact,
+            sorted: !self.nosort,
+        })
+    }
+
+    fn service(&self) -> Result<ServiceKey, ArgumentError> {
+        self.service_if_any()?
+            .ok_or_else(|| invalid("No virtual service specified", 2))
+    }
+
+    fn service_if_any(&self) -> Result<Option<ServiceKey>, ArgumentError> {
+        if self.fwmark_service.is_some() {
+            return Err(unsupported("a service by firewall mark"));
+        }
+        if self.sctp_service.is_some() {
+            return Err(unsupported("SCTP"));
+        }
+        let (protocol, text) = match (&self.tcp_service, &self.udp_service) {
+            (Some(text), None) => (Protocol::Tcp, text),
+            (None, Some(text)) => (Protocol::Udp, text),
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => return Err(invalid("multiple services specified", 2)),
+        };
+        let (address, service_port) = address_and_port(text)
+            .ok_or_else(|| invalid(&format!("illegal virtual server address[:port] {text}"), 2))?;
+        if address.is_ipv6() {
+            return Err(unsupported("IPv6"));
+        }
+        match service_port {
+            None | Some(0) if self.add_service && self.persistent.is_none() => {
+                Err(invalid("Zero port specified for non-persistent service", 2))
+            }
+            None | Some(0) => Err(unsupported("a service on all ports")),
+            Some(port) => Ok(Some(ServiceKey {
+                protocol,
+                address: SocketAddr::new(address, port),
+            })),
+        }
+    }
+
+    fn service_options(&self) -> Result<ServiceOptions, ArgumentError> {
+        if self.persistent.is_some() || self.netmask.is_some() || self.pe.is_some() {
+            return Err(unsupported("persistence"));
+        }
+        if self.ops {
+            return Err(unsupported("one-packet scheduling"));
+        }
+        let name = self.scheduler.as_deref().unwrap_or("wlc");
+        let scheduler = name.parse::<SchedulerKind>().map_err(|_| {
+            if OTHER_SCHEDULERS.contains(&name) {
+                unsupported(&format!("scheduler {name}"))
+            } else {
+                invalid("Scheduler or persistence engine not found", 255)
+            }
+        })?;
+        if let Some(flags) = &self.sched_flags {
+            return Err(unsupported(&format!("scheduler flags {flags}")));
+        }
+        Ok(ServiceOptions { scheduler })
+    }
+
+    /// The real server. Its port, if one is named, is of no effect: a tunnelled
+    /// packet keeps that of the service.
+    fn server(&self) -> Result<ServerKey, ArgumentError> {
+        let text = self
+            .real_server
+            .as_deref()
+            .ok_or_else(|| invalid("No real server specified", 2))?;
+        let (address, _) = address_and_port(text)
+            .ok_or_else(|| invalid(&format!("illegal real server address[:port] {text}"), 2))?;
+        if address.is_ipv6() {
+            return Err(unsupported("IPv6"));
+        }
+        Ok(ServerKey { address })
+    }
+
+    fn server_options(&self) -> Result<ServerOptions, ArgumentError> {
+        let weight = number(self.weight.as_deref(), 1, "illegal weight specified")?;
+        let upper = number(
+            self.u_threshold.as_deref(),
+            0,
+            "illegal u_threshold specified",
+        )?;
+        let lower = number(
+            self.l_threshold.as_deref(),
+            0,
+            "illegal l_threshold specified",
+        )?;
+        if self.masquerading {
+            return Err(unsupported("masquerading (-m)"));
+        }
+        if !self.ipip {
+            return Err(unsupported("direct routing (-g, which is the default)"));
+        }
+        match self.tun_type.as_deref() {
+            None | Some("ipip") => {}
+            Some(other) => return Err(unsupported(&format!("tunnel type {other}"))),
+        }
+        if self.tun_port.is_some() || self.tun_nocsum || self.tun_csum || self.tun_remcsum {
+            return Err(invalid("tunnel options need --tun-type gue or gre", 2));
+        }
+        Ok(ServerOptions {
+            weight,
+            upper_threshold: upper,
+            lower_threshold: lower,
+        })
+    }
+}
+
+/// Schedulers that `ipvsadm` knows and this version of the director may not.
+const OTHER_SCHEDULERS: [&str; 10] = [
+    "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
+];
+
+/// An address, alone or with a port as in `192.0.2.1:80` and
+/// `[2001:db8::1]:80`.
+fn address_and_port(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    if let Ok(address) = SocketAddr::from_str(text) {
+        return Some((address.ip(), Some(address.port())));
+    }
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    Some((bare.parse().ok()?, None))
+}
+
+fn number(text: Option<&str>, default: u32, message: &str) -> Result<u32, ArgumentError> {
+    text.map_or(Ok(default), |text| {
+        text.parse::<u32>()
+            .ok()
+            .filter(|number| i32::try_from(*number).is_ok())
+            .ok_or_else(|| invalid(message, 2))
+    })
+}
+
+fn unsupported(what: &str) -> ArgumentError {
+    ArgumentError::Unsupported(what.to_owned())
+}
+
+fn invalid(message: &str, code: u8) -> ArgumentError {
+    ArgumentError::Invalid {
+        message: message.to_owned(),
+        code,
+    }
+}

@@ -1,0 +1,216 @@
+//! The lab's addresses, routes and neighbors, as `ip` commands set them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+use pointsman::config::{NeighborConfig, RouteAction, RouteConfig};
+
+use super::interpret::{Action, Refusal};
+
+/// One change by an `ip` command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkChange {
+    AddAddress {
+        port: usize,
+        address: Ipv4Net,
+    },
+    DeleteAddress {
+        port: usize,
+        address: Ipv4Net,
+    },
+    SetMtu {
+        port: usize,
+        mtu: u16,
+    },
+    /// Its port is found when it is added, from the addresses there are then.
+    AddRoute {
+        to: Ipv4Net,
+        kind: RouteKind,
+    },
+    SetNeighbor(NeighborConfig),
+}
+
+/// Where a route leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteKind {
+    Via {
+        gateway: Ipv4Addr,
+        source: Option<Ipv4Addr>,
+        mtu: Option<u16>,
+    },
+    Unreachable,
+    Blackhole,
+}
+
+/// The network part of the lab.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    pub ports: [NetworkPort; 2],
+    pub routes: Vec<RouteConfig>,
+    /// All of them permanent.
+    pub neighbors: Vec<NeighborConfig>,
+}
+
+/// One port of the director as the commands set it up.
+#[derive(Clone, Debug)]
+pub struct NetworkPort {
+    pub addresses: Vec<Ipv4Net>,
+    pub mtu: u16,
+}
+
+impl Default for NetworkPort {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            mtu: 1500,
+        }
+    }
+}
+
+impl Network {
+    pub fn change(&mut self, change: &NetworkChange) -> Result<(), Refusal> {
+        match change {
+            NetworkChange::AddAddress { port, address } => {
+                self.port(*port)?.addresses.push(*address);
+            }
+            NetworkChange::DeleteAddress { port, address } => {
+                self.port(*port)?.addresses.retain(|other| other != address);
+            }
+            NetworkChange::SetMtu { port, mtu } => self.port(*port)?.mtu = *mtu,
+            NetworkChange::AddRoute { to, kind } => {
+                let action = self.route_action(kind)?;
+                self.routes.push(RouteConfig {
+                    to: IpNet::V4(*to),
+                    action,
+                });
+            }
+            NetworkChange::SetNeighbor(neighbor) => {
+                self.neighbors
+                    .retain(|other| other.address != neighbor.address);
+                self.neighbors.push(*neighbor);
+            }
+        }
+        Ok(())
+    }
+
+    fn port(&mut self, port: usize) -> Result<&mut NetworkPort, Refusal> {
+        self.ports
+            .get_mut(port)
+            .ok_or_else(|| Refusal::NotUnderstood(format!("there is no vec{port}")))
+    }
+
+    fn route_action(&self, kind: &RouteKind) -> Result<RouteAction, Refusal> {
+        let (gateway, source, mtu) = match kind {
+            RouteKind::Via {
+                gateway,
+                source,
+                mtu,
+            } => (gateway, source, mtu),
+            RouteKind::Unreachable => return Ok(RouteAction::Unreachable),
+            RouteKind::Blackhole => return Ok(RouteAction::Blackhole),
+        };
+        let port = self
+            .ports
+            .iter()
+            .position(|port| port.addresses.iter().any(|net| net.contains(gateway)))
+            .ok_or_else(|| Refusal::NotUnderstood(format!("{gateway} is on no port")))?;
+        let via = Some(IpAddr::V4(*gateway));
+        Ok(RouteAction::Forward {
+            via,
+            port,
+            source: *source,
+            mtu: *mtu,
+        })
+    }
+}
+
+/// Parses the arguments of `ip`. IPv6 addresses are set up in each case, and
+/// are of no effect on a director without IPv6.
+pub fn parse(arguments: &[&str]) -> Result<Action, Refusal> {
+    let change = match arguments {
+        ["-6", ..] | ["link", "set", _, "up"] => return Ok(Action::Nothing),
+        ["rule", ..] | ["route", "add", "local", ..] => {
+            return Err(Refusal::Unsupported(
+                "a service by firewall mark".to_owned(),
+            ));
+        }
+        ["route" | "r", "get" | "show", ..] | ["addr" | "neigh", "show", ..] => {
+            return Ok(Action::Look);
+        }
+        ["link", "set", device, "mtu", mtu] => port(device)
+            .zip(mtu.parse().ok())
+            .map(|(port, mtu)| NetworkChange::SetMtu { port, mtu }),
+        ["addr", "add", address, "dev", device] => port(device)
+            .zip(network(address))
+            .map(|(port, address)| NetworkChange::AddAddress { port, address }),
+        ["addr", "del", address, "dev", device] => port(device)
+            .zip(network(address))
+            .map(|(port, address)| NetworkChange::DeleteAddress { port, address }),
+        [
+            "neigh",
+            "replace",
+            address,
+            "lladdr",
+            mac,
+            "dev",
+            device,
+            "nud",
+            "permanent",
+        ] => neighbor(address, mac, device).map(NetworkChange::SetNeighbor),
+        ["route", "add", "unreachable", to] => network(to).map(|to| NetworkChange::AddRoute {
+            to,
+            kind: RouteKind::Unreachable,
+        }),
+        ["route", "add", "blackhole", to] => network(to).map(|to| NetworkChange::AddRoute {
+            to,
+            kind: RouteKind::Blackhole,
+        }),
+        ["route", "add", to, "via", gateway, rest @ ..] => network(to)
+            .zip(via(gateway, rest))
+            .map(|(to, kind)| NetworkChange::AddRoute { to, kind }),
+        _ => None,
+    };
+    change
+        .map(Action::Network)
+        .ok_or_else(|| Refusal::NotUnderstood(format!("ip {}", arguments.join(" "))))
+}
+
+fn via(gateway: &str, mut rest: &[&str]) -> Option<RouteKind> {
+    let (mut source, mut mtu) = (None, None);
+    while let [key, value, more @ ..] = rest {
+        match *key {
+            "src" => source = Some(value.parse().ok()?),
+            "mtu" => mtu = Some(value.parse().ok()?),
+            "dev" => {}
+            _ => return None,
+        }
+        rest = more;
+    }
+    rest.is_empty().then_some(())?;
+    Some(RouteKind::Via {
+        gateway: gateway.parse().ok()?,
+        source,
+        mtu,
+    })
+}
+
+fn neighbor(address: &str, mac: &str, device: &str) -> Option<NeighborConfig> {
+    Some(NeighborConfig {
+        port: port(device)?,
+        address: address.parse().ok()?,
+        mac: mac.parse().ok()?,
+    })
+}
+
+fn port(device: &str) -> Option<usize> {
+    device.strip_prefix("vec")?.parse().ok()
+}
+
+fn network(text: &str) -> Option<Ipv4Net> {
+    if text == "default" {
+        return Some(Ipv4Net::default());
+    }
+    text.parse()
+        .ok()
+        .or_else(|| Some(Ipv4Net::from(text.parse::<Ipv4Addr>().ok()?)))
+}

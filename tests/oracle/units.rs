@@ -1,0 +1,25 @@
+//! Tests of the parts that the replay of recorded cases is made of.
+#![expect(dead_code, unreachable_pub, reason = "main.rs uses all of the modules")]
+
+mod case;
+mod frame;
+mod interpret;
+mod ipvsadm;
+mod listing;
+mod lists;
+mod mask;
+mod needs;
+mod network;
+mod output;
+mod shell;
+
+#[cfg(test)]
+#[path = "units"]
+mod units {
+    mod frames;
+    mod ipvsadm;
+    mod listing;
+    mod needs;
+    mod output;
+    mod shell;
+}

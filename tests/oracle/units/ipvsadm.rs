@@ -1,0 +1,321 @@
+use pointsman::{
+    control::command::{Command, CommandError},
+    scheduler::SchedulerKind,
+    service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions},
+};
+
+use crate::ipvsadm::{ArgumentError, Columns, Invocation, Listing, error_message, parse};
+
+fn parse_line(line: &str) -> Result<Invocation, ArgumentError> {
+    parse(&line.split_whitespace().collect::<Vec<_>>())
+}
+
+fn service(protocol: Protocol, address: &str) -> ServiceKey {
+    ServiceKey {
+        protocol,
+        address: address.parse().unwrap(),
+    }
+}
+
+fn server(address: &str) -> ServerKey {
+    ServerKey {
+        address: address.parse().unwrap(),
+    }
+}
+
+fn invalid(message: &str, code: u8) -> ArgumentError {
+    ArgumentError::Invalid {
+        message: message.to_owned(),
+        code,
+    }
+}
+
+#[test]
+fn service_commands_in_short_and_long_options() {
+    let key = service(Protocol::Tcp, "198.51.100.10:80");
+    let options = |scheduler| ServiceOptions { scheduler };
+    let cases = [
+        (
+            "-A -t 198.51.100.10:80 -s rr",
+            Command::AddService(key, options(SchedulerKind::Rr)),
+        ),
+        (
+            "-At 198.51.100.10:80 -s lc",
+            Command::AddService(key, options(SchedulerKind::Lc)),
+        ),
+        (
+            "-A -t 198.51.100.10:80",
+            Command::AddService(key, options(SchedulerKind::Wlc)),
+        ),
+        (
+            "--edit-service --tcp-service=198.51.100.10:80 --scheduler wrr",
+            Command::EditService(key, options(SchedulerKind::Wrr)),
+        ),
+        ("-D -t 198.51.100.10:80", Command::DeleteService(key)),
+        ("-C", Command::Flush),
+        ("-Z", Command::Zero(None)),
+        ("-Z -t 198.51.100.10:80", Command::Zero(Some(key))),
+    ];
+    for (line, command) in cases {
+        assert_eq!(parse_line(line), Ok(Invocation::Change(command)), "{line}");
+    }
+}
+
+#[test]
+fn server_commands_take_weight_and_thresholds() {
+    let key = service(Protocol::Udp, "198.51.100.10:53");
+    let rip = server("10.0.0.12");
+    let options = ServerOptions {
+        weight: 3,
+        upper_threshold: 1000,
+        lower_threshold: 800,
+    };
+    let cases = [
+        (
+            "-a -u 198.51.100.10:53 -r 10.0.0.12 -i -w 3 -x 1000 -y 800",
+            Command::AddServer(key, rip, options),
+        ),
+        (
+            "-e -u 198.51.100.10:53 -r 10.0.0.12:53 --ipip --weight=3 --u-threshold 1000 \
+             --l-threshold 800 --tun-type ipip",
+            Command::EditServer(key, rip, options),
+        ),
+        (
+            "-a -u 198.51.100.10:53 -r 10.0.0.12 -i",
+            Command::AddServer(key, rip, ServerOptions::default()),
+        ),
+        (
+            "-d -u 198.51.100.10:53 -r 10.0.0.12",
+            Command::DeleteServer(key, rip),
+        ),
+    ];
+    for (line, command) in cases {
+        assert_eq!(parse_line(line), Ok(Invocation::Change(command)), "{line}");
+    }
+}
+
+/// Recorded: `-r 10.0.0.14:81` on a service on port 80 makes 10.0.0.14:80.
+#[test]
+fn port_of_a_tunnelled_server_is_of_no_effect() {
+    let with_port = parse_line("-a -t 198.51.100.10:80 -r 10.0.0.14:81 -i -w 1");
+    assert_eq!(
+        with_port,
+        parse_line("-a -t 198.51.100.10:80 -r 10.0.0.14 -i -w 1")
+    );
+    assert!(with_port.is_ok());
+}
+
+#[test]
+fn lists_differ_by_columns() {
+    let listing = |only, columns, exact, sorted| {
+        Ok(Invocation::List(Listing::Services {
+            only,
+            columns,
+            exact,
+            sorted,
+        }))
+    };
+    let key = service(Protocol::Tcp, "198.51.100.10:80");
+    assert_eq!(
+        parse_line(""),
+        listing(None, Columns::Ordinary, false, true)
+    );
+    assert_eq!(
+        parse_line("-Ln"),
+        listing(None, Columns::Ordinary, false, true)
+    );
+    assert_eq!(
+        parse_line("-ln --nosort"),
+        listing(None, Columns::Ordinary, false, false)
+    );
+    assert_eq!(
+        parse_line("-Ln --stats --exact"),
+        listing(None, Columns::Statistics, true, true)
+    );
+    assert_eq!(
+        parse_line("-Ln --rate"),
+        listing(None, Columns::Rates, false, true)
+    );
+    assert_eq!(
+        parse_line("-Ln --thresholds"),
+        listing(None, Columns::Thresholds, false, true)
+    );
+    assert_eq!(
+        parse_line("-Ln --persistent-conn"),
+        listing(None, Columns::PersistentConnections, false, true)
+    );
+    assert_eq!(
+        parse_line("-Ln --tun-info"),
+        listing(None, Columns::TunnelInfo, false, true)
+    );
+    assert_eq!(
+        parse_line("-L -n -t 198.51.100.10:80"),
+        listing(Some(key), Columns::Ordinary, false, true)
+    );
+    assert_eq!(
+        parse_line("-Lcn"),
+        Ok(Invocation::List(Listing::Connections))
+    );
+    assert_eq!(
+        parse_line("-L --timeout"),
+        Ok(Invocation::List(Listing::Timeouts))
+    );
+    assert_eq!(
+        parse_line("-L --daemon"),
+        Ok(Invocation::List(Listing::Daemon))
+    );
+    assert_eq!(parse_line("-Sn"), Ok(Invocation::Save));
+    assert_eq!(parse_line("-R"), Ok(Invocation::Restore));
+    assert_eq!(parse_line("-h"), Ok(Invocation::Help));
+    assert_eq!(
+        parse_line("--set 0 30 60"),
+        Ok(Invocation::SetTimeouts([0, 30, 60]))
+    );
+}
+
+/// With the messages and exit codes recorded from `ipvsadm` itself.
+#[test]
+fn command_lines_that_ipvsadm_refuses() {
+    let cases = [
+        (
+            "-a -t 198.51.100.10:80 -r 10.0.0.14:80 -i -w -1",
+            invalid("illegal weight specified", 2),
+        ),
+        (
+            "--foo",
+            invalid(
+                "Try `ipvsadm -h' or 'ipvsadm --help' for more information.",
+                255,
+            ),
+        ),
+        (
+            "-A -t 198.51.100.10:998 -s nosuch",
+            invalid("Scheduler or persistence engine not found", 255),
+        ),
+        (
+            "-A -u 198.51.100.10:0 -s rr",
+            invalid("Zero port specified for non-persistent service", 2),
+        ),
+    ];
+    for (line, error) in cases {
+        assert_eq!(parse_line(line), Err(error), "{line}");
+    }
+}
+
+#[test]
+fn incomplete_and_contradictory_command_lines_are_invalid() {
+    for line in [
+        "-A -s rr",
+        "-a -t 198.51.100.10:80 -i",
+        "-A -D -t 198.51.100.10:80",
+        "-A -t 198.51.100.10:80 -u 198.51.100.10:80",
+        "-A -t 198.51.100.10:80 -w 3",
+        "-a -t 198.51.100.10:80 -r 10.0.0.11 -i -s rr",
+        "-D -t 198.51.100.10:80 -r 10.0.0.11",
+        "-A -t 198.51.100.10:80x",
+        "-A -t 198.51.100:80",
+        "-a -t 198.51.100.10:80 -r ten -i",
+        "-a -t 198.51.100.10:80 -r 10.0.0.11 -i -x lots",
+        "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-port 6080",
+        "--set 1 2",
+    ] {
+        assert!(
+            matches!(parse_line(line), Err(ArgumentError::Invalid { .. })),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn what_this_version_cannot_do_is_named() {
+    for (line, what) in [
+        ("-A -t 198.51.100.10:80 -s rr -p", "persistence"),
+        (
+            "-A -t 198.51.100.10:80 -s rr -p 300 -M 255.255.255.0",
+            "persistence",
+        ),
+        (
+            "-A -t 198.51.100.10:0 -s rr -p 360",
+            "a service on all ports",
+        ),
+        ("-A -u 198.51.100.10:53 -s rr -o", "one-packet scheduling"),
+        ("-A -f 5 -s rr", "a service by firewall mark"),
+        ("-A -f 6 -6 -s rr", "a service by firewall mark"),
+        ("-A --sctp-service 198.51.100.10:132 -s lc", "SCTP"),
+        ("-A -t [2001:db8:ff::10]:80 -s rr", "IPv6"),
+        ("-a -t 198.51.100.10:80 -r [2001:db8:2::11]:80 -i", "IPv6"),
+        ("-A -t 198.51.100.10:80 -s mh -b mh-port", "scheduler mh"),
+        (
+            "-a -t 198.51.100.10:80 -r 10.0.0.11",
+            "direct routing (-g, which is the default)",
+        ),
+        (
+            "-a -t 198.51.100.10:80 -r 10.0.0.11 -m",
+            "masquerading (-m)",
+        ),
+        (
+            "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gue --tun-port 6080",
+            "tunnel type gue",
+        ),
+        (
+            "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gre --tun-csum",
+            "tunnel type gre",
+        ),
+        (
+            "--start-daemon master --syncid 7 --mcast-interface vec1",
+            "connection synchronisation",
+        ),
+        ("--stop-daemon master", "connection synchronisation"),
+    ] {
+        assert_eq!(
+            parse_line(line),
+            Err(ArgumentError::Unsupported(what.to_owned())),
+            "{line}"
+        );
+    }
+}
+
+/// Recorded, each with exit code 255.
+#[test]
+fn refused_commands_get_the_messages_of_ipvsadm() {
+    let key = service(Protocol::Tcp, "198.51.100.10:80");
+    let rip = server("10.0.0.11");
+    let options = ServerOptions::default();
+    let scheduler = ServiceOptions {
+        scheduler: SchedulerKind::Rr,
+    };
+    let no_service = CommandError::NoSuchService(key);
+    let cases = [
+        (
+            Command::AddService(key, scheduler),
+            CommandError::ServiceExists(key),
+        ),
+        (
+            Command::AddServer(key, rip, options),
+            CommandError::ServerExists(key, rip),
+        ),
+        (
+            Command::DeleteServer(key, rip),
+            CommandError::NoSuchServer(key, rip),
+        ),
+        (
+            Command::EditServer(key, rip, options),
+            CommandError::NoSuchServer(key, rip),
+        ),
+        (Command::DeleteService(key), no_service.clone()),
+        (Command::EditService(key, scheduler), no_service.clone()),
+        (Command::AddServer(key, rip, options), no_service),
+    ];
+    let messages = [
+        "Service already exists",
+        "Destination already exists",
+        "No such destination",
+        "No such destination",
+        "No such service",
+        "No such service",
+        "Service not defined",
+    ];
+    for ((command, error), message) in cases.iter().zip(messages) {
+        assert_eq!(error_message(command, error), message, "{command:?}");
+    }
+}

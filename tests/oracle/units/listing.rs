@@ -1,0 +1,262 @@
+use std::net::SocketAddr;
+
+use pointsman::service::{Protocol, ServerOptions, Timeouts};
+
+use crate::{
+    ipvsadm::Columns,
+    listing::{
+        ListedConnection, ListedServer, ListedService, Statistics, connections, proc_connections,
+        save, services, timeouts,
+    },
+};
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn server(
+    rip: &str,
+    (weight, upper_threshold, lower_threshold): (u32, u32, u32),
+    (active, inactive): (u32, u32),
+    [connections, in_packets, out_packets, in_bytes, out_bytes]: [u64; 5],
+) -> ListedServer {
+    ListedServer {
+        address: address(rip),
+        options: ServerOptions {
+            weight,
+            upper_threshold,
+            lower_threshold,
+        },
+        active,
+        inactive,
+        statistics: Statistics {
+            connections,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        },
+    }
+}
+
+/// The IPv4 services by address of the recorded case `09_formats` that this
+/// version can have, in its unsorted order.
+fn recorded_services() -> Vec<ListedService> {
+    let statistics = |[connections, in_packets, in_bytes]: [u64; 3]| Statistics {
+        connections,
+        in_packets,
+        in_bytes,
+        ..Statistics::default()
+    };
+    vec![
+        ListedService {
+            protocol: Protocol::Udp,
+            address: address("198.51.100.10:53"),
+            scheduler: "rr",
+            statistics: statistics([3, 3, 180]),
+            servers: vec![server("10.0.0.12:53", (1, 0, 0), (0, 0), [3, 3, 0, 180, 0])],
+        },
+        ListedService {
+            protocol: Protocol::Tcp,
+            address: address("198.51.100.10:80"),
+            scheduler: "wlc",
+            statistics: statistics([6, 13, 2020]),
+            servers: vec![
+                server("10.0.0.13:80", (0, 0, 0), (0, 0), [0; 5]),
+                server("10.0.0.12:80", (2, 1000, 800), (2, 1), [3, 7, 0, 1080, 0]),
+                server("10.0.0.11:80", (3, 0, 0), (3, 0), [3, 6, 0, 940, 0]),
+            ],
+        },
+    ]
+}
+
+#[test]
+fn services_are_listed_as_recorded() {
+    assert_eq!(
+        services(&recorded_services(), Columns::Ordinary, true, true, false),
+        "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  198.51.100.10:80 wlc
+  -> 10.0.0.11:80                 Tunnel  3      3          0         
+  -> 10.0.0.12:80                 Tunnel  2      2          1         
+  -> 10.0.0.13:80                 Tunnel  0      0          0         
+UDP  198.51.100.10:53 rr
+  -> 10.0.0.12:53                 Tunnel  1      0          0         
+"
+    );
+}
+
+#[test]
+fn unsorted_list_keeps_the_order() {
+    assert_eq!(
+        services(&recorded_services(), Columns::Ordinary, false, false, false),
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+UDP  198.51.100.10:53 rr
+  -> 10.0.0.12:53                 Tunnel  1      0          0         
+TCP  198.51.100.10:80 wlc
+  -> 10.0.0.13:80                 Tunnel  0      0          0         
+  -> 10.0.0.12:80                 Tunnel  2      2          1         
+  -> 10.0.0.11:80                 Tunnel  3      3          0         
+"
+    );
+}
+
+#[test]
+fn statistics_are_listed_as_recorded() {
+    assert_eq!(
+        services(&recorded_services(), Columns::Statistics, true, true, false),
+        "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes
+  -> RemoteAddress:Port
+TCP  198.51.100.10:80                    6       13        0     2020        0
+  -> 10.0.0.11:80                        3        6        0      940        0
+  -> 10.0.0.12:80                        3        7        0     1080        0
+  -> 10.0.0.13:80                        0        0        0        0        0
+UDP  198.51.100.10:53                    3        3        0      180        0
+  -> 10.0.0.12:53                        3        3        0      180        0
+"
+    );
+}
+
+#[test]
+fn large_statistics_are_abbreviated_unless_exact() {
+    let mut listed = recorded_services();
+    listed.truncate(1);
+    listed[0].servers.clear();
+    listed[0].statistics.in_bytes = 99_999_999;
+    listed[0].statistics.out_bytes = 123_456_789_012;
+    let line = |exact| {
+        let text = services(&listed, Columns::Statistics, false, true, exact);
+        text.lines().last().unwrap().to_owned()
+    };
+    let head = "UDP  198.51.100.10:53                    3        3        0 99999999";
+    assert_eq!(line(false), format!("{head}  123456M"));
+    assert_eq!(line(true), format!("{head} 123456789012"));
+}
+
+#[test]
+fn thresholds_are_listed_as_recorded() {
+    assert_eq!(
+        services(&recorded_services(), Columns::Thresholds, true, true, false),
+        "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn 
+  -> RemoteAddress:Port
+TCP  198.51.100.10:80 wlc
+  -> 10.0.0.11:80                 0          0          3          0         
+  -> 10.0.0.12:80                 1000       800        2          1         
+  -> 10.0.0.13:80                 0          0          0          0         
+UDP  198.51.100.10:53 rr
+  -> 10.0.0.12:53                 0          0          0          0         
+"
+    );
+}
+
+#[test]
+fn persistent_connections_and_tunnels_are_listed_as_recorded() {
+    let mut listed = recorded_services();
+    listed.remove(0);
+    assert_eq!(
+        services(&listed, Columns::PersistentConnections, false, true, false),
+        "\
+Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn 
+  -> RemoteAddress:Port
+TCP  198.51.100.10:80 wlc
+  -> 10.0.0.11:80                 3         0           3          0         
+  -> 10.0.0.12:80                 2         0           2          1         
+  -> 10.0.0.13:80                 0         0           0          0         
+"
+    );
+    assert_eq!(
+        services(&listed, Columns::TunnelInfo, false, true, false),
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn
+TCP  198.51.100.10:80 wlc
+  -> 10.0.0.11:80                 Tunnel  ipip          3      3          0         
+  -> 10.0.0.12:80                 Tunnel  ipip          2      2          1         
+  -> 10.0.0.13:80                 Tunnel  ipip          0      0          0         
+"
+    );
+}
+
+#[test]
+fn save_prints_command_lines_as_recorded() {
+    assert_eq!(
+        save(&recorded_services()),
+        "\
+-A -t 198.51.100.10:80 -s wlc
+-a -t 198.51.100.10:80 -r 10.0.0.11:80 -i -w 3 --tun-type ipip
+-a -t 198.51.100.10:80 -r 10.0.0.12:80 -i -w 2 --tun-type ipip
+-a -t 198.51.100.10:80 -r 10.0.0.13:80 -i -w 0 --tun-type ipip
+-A -u 198.51.100.10:53 -s rr
+-a -u 198.51.100.10:53 -r 10.0.0.12:53 -i -w 1 --tun-type ipip
+"
+    );
+}
+
+#[test]
+fn timeouts_are_printed_as_recorded() {
+    assert_eq!(
+        timeouts(Timeouts::default()),
+        "Timeout (tcp tcpfin udp): 900 120 300\n"
+    );
+}
+
+fn recorded_connections() -> [ListedConnection; 2] {
+    let connection = |protocol, client, service, server, state, remaining_s| ListedConnection {
+        protocol,
+        client: address(client),
+        service: address(service),
+        server: address(server),
+        state,
+        remaining_s,
+    };
+    [
+        connection(
+            Protocol::Tcp,
+            "203.0.113.7:48001",
+            "198.51.100.10:80",
+            "10.0.0.11:80",
+            "ESTABLISHED",
+            893,
+        ),
+        connection(
+            Protocol::Udp,
+            "203.0.113.203:5378",
+            "198.51.100.10:53",
+            "10.0.0.12:53",
+            "UDP",
+            298,
+        ),
+    ]
+}
+
+#[test]
+fn connections_are_listed_as_recorded() {
+    assert_eq!(
+        connections(&recorded_connections()),
+        "\
+IPVS connection entries
+pro expire state       source             virtual            destination
+TCP 14:53  ESTABLISHED 203.0.113.7:48001  198.51.100.10:80   10.0.0.11:80
+UDP 04:58  UDP         203.0.113.203:5378 198.51.100.10:53   10.0.0.12:53
+"
+    );
+}
+
+#[test]
+fn proc_file_shows_connections_as_recorded() {
+    assert_eq!(
+        proc_connections(&recorded_connections()[..1]),
+        "\
+Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+TCP CB007107 BB81 C633640A 0050 0A00000B 0050 ESTABLISHED     893
+"
+    );
+}

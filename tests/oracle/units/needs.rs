@@ -1,0 +1,71 @@
+use crate::{
+    case::{Case, CommandStep, PacketStep, Step, parse_hex},
+    needs::missing_feature,
+};
+
+fn case(step: Step) -> Case {
+    Case {
+        name: "case".to_owned(),
+        mac_director: [String::new(), String::new()],
+        net_setup: Vec::new(),
+        steps: vec![step],
+        gue_ports: Vec::new(),
+    }
+}
+
+fn packet(hex: &str) -> Case {
+    let frame = parse_hex(&format!("02000000d00002000000c000{hex}")).unwrap();
+    case(Step::Packet(PacketStep {
+        nic: 0,
+        frame,
+        note: String::new(),
+        out: Vec::new(),
+    }))
+}
+
+fn lines(cmd: &str) -> Case {
+    case(Step::Cmd(CommandStep {
+        cmd: cmd.to_owned(),
+        output: String::new(),
+        out: Vec::new(),
+    }))
+}
+
+#[test]
+fn packets_that_cannot_be_forwarded_yet_are_found() {
+    let ipv4 = |fragment: &str, protocol: &str, l4: &str| {
+        packet(&format!(
+            "0800450000281234{fragment}40{protocol}0000cb007107c633640a{l4}"
+        ))
+    };
+    let plain = ipv4("4000", "06", "d6d80051000003e8000000005002faf0739a0000");
+    assert_eq!(missing_feature(&plain), None);
+    let echo_request = ipv4("0000", "01", "0800f7ff00000000");
+    assert_eq!(missing_feature(&echo_request), None);
+    let unreachable = ipv4("0000", "01", "0301fcfe00000000");
+    assert_eq!(
+        missing_feature(&unreachable).as_deref(),
+        Some("ICMP errors to be relayed")
+    );
+    for fragment in ["2000", "0001"] {
+        let fragment = ipv4(fragment, "11", "1388003500140000");
+        let reassembly = "reassembly of client packets";
+        assert_eq!(missing_feature(&fragment).as_deref(), Some(reassembly));
+    }
+    assert_eq!(
+        missing_feature(&packet("86dd60000000")).as_deref(),
+        Some("IPv6")
+    );
+}
+
+#[test]
+fn lines_that_need_a_missing_feature_are_found() {
+    assert_eq!(
+        missing_feature(&lines("ipvsadm -A -t 198.51.100.10:80 -s rr")),
+        None
+    );
+    let mixed = lines("ipvsadm -C; ipvsadm -A -t 198.51.100.10:80 -s rr -p 300");
+    assert_eq!(missing_feature(&mixed).as_deref(), Some("persistence"));
+    // A line that nobody understands must fail in the replay, not be skipped.
+    assert_eq!(missing_feature(&lines("reboot")), None);
+}
