@@ -17,7 +17,7 @@ const OLDEST_VERSION: &str = "22.11";
 /// Drivers with calls of their own; `pkg-config --libs libdpdk` leaves them out.
 const DRIVER_LIBRARIES: [&str; 2] = ["rte_net_ring", "rte_bus_vdev"];
 
-const FUNCTIONS: &str = "dpdk_shim_.*|rte_eal_(init|cleanup)|rte_strerror|rte_version\
+const FUNCTIONS: &str = "dpdk_shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte_strerror|rte_version\
     |rte_thread_(un)?register|rte_get_tsc_hz|rte_socket_id\
     |rte_pktmbuf_pool_create|rte_pktmbuf_free_bulk|rte_mempool_(free|avail_count|in_use_count)\
     |rte_ring_(create|free)|rte_eth_from_rings\

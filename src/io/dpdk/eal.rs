@@ -1,0 +1,536 @@
+//! DPDK's environment abstraction layer (EAL): started once, cleaned up once.
+
+use std::{
+    collections::BTreeSet,
+    ffi::{CStr, CString, c_char, c_int},
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{error_text, last_error_text};
+use crate::config::{Config, Device, EalConfig, Hugepages};
+
+/// The running EAL.
+///
+/// Copies share it. It is cleaned up when the last copy goes, and ports and
+/// pools hold copies, so that it outlives them.
+#[derive(Clone, Debug)]
+pub struct Eal {
+    inner: Arc<Inner>,
+}
+
+/// What the EAL is started with.
+#[derive(Clone, Debug)]
+pub struct EalArguments {
+    /// `[eal]`
+    pub config: EalConfig,
+    /// The devices of all ports; no others are touched.
+    pub devices: Vec<Device>,
+    /// The core of the thread that calls [`Eal::start`], or any that no
+    /// worker has.
+    pub management_core: Option<usize>,
+    /// The cores of the workers. They are not the EAL's: workers are threads
+    /// of our own that register themselves.
+    pub worker_cores: Vec<usize>,
+}
+
+/// What kind of pages DPDK's memory is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageKind {
+    /// Hugepages.
+    Huge,
+    /// Ordinary pages of 4 KiB.
+    Ordinary,
+}
+
+/// The EAL could not be started.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EalError {
+    /// This process started it before; it cannot be started twice.
+    #[error("DPDK was started in this process before, and can be started only once")]
+    AlreadyStarted,
+    /// `hugepages = "required"`, and there are not enough.
+    #[error(
+        "hugepages = \"required\" and memory_mib = {wanted_mib}, but only {free_mib} MiB of \
+         hugepages are free; reserve more with scripts/hugepages.sh, or write hugepages = \"auto\""
+    )]
+    TooFewHugepages {
+        /// `memory_mib`
+        wanted_mib: u32,
+        /// Free hugepages of all sizes and NUMA nodes.
+        free_mib: u64,
+    },
+    /// An argument holds a NUL byte.
+    #[error("the EAL argument {0:?} holds a NUL byte; remove it")]
+    NulInArgument(String),
+    /// `rte_eal_init` failed.
+    #[error(
+        "DPDK did not start: {reason}; its own messages above say more (arguments: {arguments})"
+    )]
+    Init {
+        /// DPDK's error.
+        reason: String,
+        /// What it was started with.
+        arguments: String,
+    },
+}
+
+impl EalArguments {
+    /// What `config` asks for.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            config: config.eal.clone(),
+            devices: config
+                .ports
+                .iter()
+                .map(|port| port.device.clone())
+                .collect(),
+            management_core: config.director.management_core,
+            worker_cores: config.director.worker_cores.clone(),
+        }
+    }
+
+    /// The arguments of `rte_eal_init`, the name of the program first.
+    ///
+    /// `cores` are those that this process may use. Memory is private to the
+    /// process: `--in-memory` for hugepages, and `--no-shconf` for ordinary
+    /// pages, which `--in-memory` does not allow. So several directors run on
+    /// one host, and a killed one leaves no files in hugetlbfs or in
+    /// `/var/run/dpdk`. The price is that DPDK's secondary processes cannot
+    /// attach, which registered threads do not allow anyway. Drivers that share
+    /// memory with another process (vhost, virtio-user, memif without copying)
+    /// get it by `--single-file-segments` among the extra arguments.
+    pub fn build(&self, pages: PageKind, cores: &[usize]) -> Vec<String> {
+        let mut arguments = vec!["pointsman".to_owned()];
+        let mut add = |argument: String| arguments.push(argument);
+        add(format!(
+            "--lcores=0@({})",
+            core_list(&self.main_cores(cores))
+        ));
+        match pages {
+            PageKind::Huge => add("--in-memory".to_owned()),
+            PageKind::Ordinary => {
+                add("--no-huge".to_owned());
+                add("--no-shconf".to_owned());
+            }
+        }
+        add("-m".to_owned());
+        add(self.config.memory_mib.to_string());
+        if let Some(channels) = self.config.memory_channels {
+            add("-n".to_owned());
+            add(channels.to_string());
+        }
+        add(format!("--file-prefix={}", self.config.file_prefix));
+        add("--no-telemetry".to_owned());
+        add("--log-level=warning".to_owned());
+        let pci_addresses = self.pci_addresses();
+        if pci_addresses.is_empty() {
+            add("--no-pci".to_owned());
+        }
+        for address in pci_addresses {
+            add("-a".to_owned());
+            add(address.to_owned());
+        }
+        for device in &self.devices {
+            if let Device::Vdev(vdev) = device {
+                add(format!("--vdev={vdev}"));
+            }
+        }
+        arguments.extend(self.config.extra_arguments.iter().cloned());
+        arguments
+    }
+
+    /// Where the calling thread may run: DPDK binds it to its main lcore.
+    fn main_cores(&self, cores: &[usize]) -> Vec<usize> {
+        if let Some(core) = self.management_core {
+            return vec![core];
+        }
+        let mut free: Vec<usize> = cores
+            .iter()
+            .copied()
+            .filter(|core| !self.worker_cores.contains(core))
+            .collect();
+        if free.is_empty() {
+            free = cores.to_vec();
+        }
+        if free.is_empty() {
+            free.push(0);
+        }
+        free
+    }
+
+    /// Of the ports, and of the NICs behind a bonding device.
+    fn pci_addresses<'a>(&'a self) -> Vec<&'a str> {
+        let of_device = |device: &'a Device| match device {
+            Device::Pci(address) => vec![address.as_str()],
+            Device::Vdev(vdev) => vdev
+                .split([',', '='])
+                .filter(|word| is_pci_address(word))
+                .collect(),
+        };
+        self.devices.iter().flat_map(of_device).collect()
+    }
+}
+
+impl Eal {
+    /// Starts the EAL on the calling thread, which becomes its main lcore and
+    /// is bound to the management core.
+    ///
+    /// With [`Hugepages::Auto`] it is known before the start whether there are
+    /// enough hugepages, as a failed start cannot be repeated; without them
+    /// ordinary pages are used, with a warning.
+    ///
+    /// # Errors
+    /// [`EalError`]. After [`EalError::Init`] this process cannot try again.
+    pub fn start(arguments: &EalArguments) -> Result<Self, EalError> {
+        let pages = choose_pages(
+            &arguments.config,
+            free_hugepages_mib(Path::new(HUGEPAGES_DIR)),
+        )?;
+        let cores: Vec<usize> = core_affinity::get_core_ids()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|core| core.id)
+            .collect();
+        let words = arguments.build(pages, &cores);
+        let c_words = to_c(&words)?;
+        if STARTED.swap(true, Ordering::SeqCst) {
+            return Err(EalError::AlreadyStarted);
+        }
+        log::debug!("starting DPDK: {}", words.join(" "));
+        init(c_words).map_err(|reason| EalError::Init {
+            reason,
+            arguments: words.join(" "),
+        })?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                pages,
+                claimed: Mutex::default(),
+            }),
+        })
+    }
+
+    /// What kind of pages DPDK's memory is in.
+    pub fn page_kind(&self) -> PageKind {
+        self.inner.pages
+    }
+
+    /// The release of DPDK that runs, "DPDK 22.11.11".
+    pub fn version(&self) -> String {
+        // SAFETY: returns static memory.
+        let version = unsafe { dpdk_sys::rte_version() };
+        // SAFETY: as above; NUL-terminated.
+        unsafe { CStr::from_ptr(version) }
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// How much [`cycles`](super::cycles) advances in a second.
+    pub fn cycles_per_second(&self) -> u64 {
+        // SAFETY: the EAL measured it when it started.
+        unsafe { dpdk_sys::rte_get_tsc_hz() }
+    }
+}
+
+impl Eal {
+    /// Whether the device was free; from now on it is not.
+    pub(super) fn claim(&self, device: u16) -> bool {
+        self.inner
+            .claimed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(device)
+    }
+
+    pub(super) fn release(&self, device: u16) {
+        self.inner
+            .claimed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&device);
+    }
+}
+
+/// There is one at most in a process.
+#[derive(Debug)]
+struct Inner {
+    pages: PageKind,
+    /// DPDK's numbers of the devices that are ports at present.
+    claimed: Mutex<BTreeSet<u16>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let runtime_dir = runtime_dir();
+        // SAFETY: the EAL runs, and as this is its last owner no port, pool or
+        // registered thread is left.
+        let result = unsafe { dpdk_sys::rte_eal_cleanup() };
+        if result != 0 {
+            log::warn!("DPDK did not clean up: {}", error_text(result));
+        }
+        if let Some(dir) = runtime_dir {
+            // Made even when nothing is put into it. Not empty, and therefore
+            // left alone, when another process has the same prefix.
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+/// Set for good once `rte_eal_init` was called.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+const HUGEPAGES_DIR: &str = "/sys/kernel/mm/hugepages";
+
+fn init(mut words: Vec<*mut c_char>) -> Result<(), String> {
+    // SAFETY: the EAL does not run yet; hands it a stream that lives for good.
+    // It would log to standard output otherwise, which belongs to `show`.
+    unsafe { dpdk_sys::dpdk_shim_log_to_stderr() };
+    let count = c_int::try_from(words.len()).map_err(|_| "too many arguments".to_owned())?;
+    // SAFETY: `words` has `count` strings that are never freed, as DPDK keeps
+    // pointers into them; this is the one call in this process.
+    let result = unsafe { dpdk_sys::rte_eal_init(count, words.as_mut_ptr()) };
+    if result < 0 {
+        Err(last_error_text())
+    } else {
+        Ok(())
+    }
+}
+
+/// Strings for `rte_eal_init`. They are leaked: DPDK keeps pointers to some.
+fn to_c(words: &[String]) -> Result<Vec<*mut c_char>, EalError> {
+    let strings: Result<Vec<CString>, EalError> = words
+        .iter()
+        .map(|word| CString::new(word.as_str()).map_err(|_| EalError::NulInArgument(word.clone())))
+        .collect();
+    Ok(strings?.into_iter().map(CString::into_raw).collect())
+}
+
+fn runtime_dir() -> Option<PathBuf> {
+    // SAFETY: the EAL was started; returns static memory.
+    let dir = unsafe { dpdk_sys::rte_eal_get_runtime_dir() };
+    if dir.is_null() {
+        return None;
+    }
+    // SAFETY: NUL-terminated, and not changed after the start.
+    let dir = unsafe { CStr::from_ptr(dir) };
+    Some(PathBuf::from(dir.to_str().ok()?))
+}
+
+fn choose_pages(config: &EalConfig, free_mib: u64) -> Result<PageKind, EalError> {
+    let wanted_mib = config.memory_mib;
+    let enough = free_mib >= u64::from(wanted_mib);
+    match config.hugepages {
+        Hugepages::None => Ok(PageKind::Ordinary),
+        Hugepages::Auto | Hugepages::Required if enough => Ok(PageKind::Huge),
+        Hugepages::Required => Err(EalError::TooFewHugepages {
+            wanted_mib,
+            free_mib,
+        }),
+        Hugepages::Auto => {
+            log::warn!(
+                "{free_mib} MiB of hugepages are free but memory_mib is {wanted_mib}: running on \
+                 ordinary pages, which is slower; scripts/hugepages.sh reserves hugepages"
+            );
+            Ok(PageKind::Ordinary)
+        }
+    }
+}
+
+/// Free hugepages of all sizes: `DIR/hugepages-2048kB/free_hugepages` and so on.
+fn free_hugepages_mib(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return 0;
+    };
+    let kib_of = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let page_kib: u64 = name
+            .to_str()?
+            .strip_prefix("hugepages-")?
+            .strip_suffix("kB")?
+            .parse()
+            .ok()?;
+        let text = fs::read_to_string(entry.path().join("free_hugepages")).ok()?;
+        page_kib.checked_mul(text.trim().parse().ok()?)
+    };
+    entries.flatten().filter_map(kib_of).sum::<u64>() / 1024
+}
+
+/// Cores as DPDK writes them: "0-2,5". Sorts them first.
+fn core_list(cores: &[usize]) -> String {
+    let mut sorted = cores.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted
+        .chunk_by(|a, b| a + 1 == *b)
+        .filter_map(|run| match run {
+            [] => None,
+            [one] => Some(one.to_string()),
+            [first, .., last] => Some(format!("{first}-{last}")),
+        })
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// "0000:01:00.0" or "01:00.0".
+fn is_pci_address(word: &str) -> bool {
+    let Some((rest, function)) = word.rsplit_once('.') else {
+        return false;
+    };
+    let is_hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let bus_is_valid = match rest.split(':').collect::<Vec<_>>().as_slice() {
+        [domain, bus, device] => is_hex(domain, 4) && is_hex(bus, 2) && is_hex(device, 2),
+        [bus, device] => is_hex(bus, 2) && is_hex(device, 2),
+        _ => false,
+    };
+    bus_is_valid && is_hex(function, 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(devices: Vec<Device>) -> EalArguments {
+        EalArguments {
+            config: EalConfig {
+                hugepages: Hugepages::Auto,
+                memory_mib: 512,
+                memory_channels: None,
+                file_prefix: "pointsman".to_owned(),
+                extra_arguments: Vec::new(),
+            },
+            devices,
+            management_core: None,
+            worker_cores: vec![2, 3],
+        }
+    }
+
+    #[test]
+    fn software_ports_without_hugepages() {
+        let arguments = arguments(vec![
+            Device::Vdev("net_af_packet0,iface=veth0".to_owned()),
+            Device::Vdev("net_null0".to_owned()),
+        ]);
+        assert_eq!(
+            arguments.build(PageKind::Ordinary, &[0, 1, 2, 3]),
+            [
+                "pointsman",
+                "--lcores=0@(0-1)",
+                "--no-huge",
+                "--no-shconf",
+                "-m",
+                "512",
+                "--file-prefix=pointsman",
+                "--no-telemetry",
+                "--log-level=warning",
+                "--no-pci",
+                "--vdev=net_af_packet0,iface=veth0",
+                "--vdev=net_null0",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_nic_with_hugepages_channels_and_extra_arguments() {
+        let mut arguments = arguments(vec![Device::Pci("0000:01:00.0".to_owned())]);
+        arguments.management_core = Some(7);
+        arguments.config.memory_channels = Some(4);
+        arguments.config.extra_arguments = vec!["--iova-mode=va".to_owned()];
+        assert_eq!(
+            arguments.build(PageKind::Huge, &[0, 1, 2, 3]),
+            [
+                "pointsman",
+                "--lcores=0@(7)",
+                "--in-memory",
+                "-m",
+                "512",
+                "-n",
+                "4",
+                "--file-prefix=pointsman",
+                "--no-telemetry",
+                "--log-level=warning",
+                "-a",
+                "0000:01:00.0",
+                "--iova-mode=va",
+            ]
+        );
+    }
+
+    #[test]
+    fn nics_behind_a_bond_are_allowed() {
+        let vdev = "net_bonding0,mode=4,slave=0000:01:00.0,slave=0000:01:00.1";
+        let arguments = arguments(vec![Device::Vdev(vdev.to_owned())]);
+        assert_eq!(arguments.pci_addresses(), ["0000:01:00.0", "0000:01:00.1"]);
+    }
+
+    #[test]
+    fn the_main_thread_shares_cores_when_workers_have_all() {
+        let arguments = arguments(Vec::new());
+        assert_eq!(arguments.main_cores(&[2, 3]), [2, 3]);
+        assert_eq!(arguments.main_cores(&[]), [0]);
+    }
+
+    #[test]
+    fn core_lists_use_ranges() {
+        assert_eq!(core_list(&[4, 0, 2, 1, 1, 7, 8]), "0-2,4,7-8");
+    }
+
+    #[test]
+    fn pci_addresses_are_told_from_other_words() {
+        for word in ["0000:01:00.0", "01:00.1", "00ff:af:1f.7"] {
+            assert!(is_pci_address(word), "{word}");
+        }
+        for word in [
+            "eth0.100",
+            "net_ring0",
+            "10.0.0.1",
+            "0000:01:00",
+            "1.2",
+            "a:b.0",
+            "",
+        ] {
+            assert!(!is_pci_address(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn pages_are_chosen_by_what_is_free() {
+        let config = |hugepages| EalConfig {
+            hugepages,
+            ..arguments(Vec::new()).config
+        };
+        for (hugepages, free_mib, expected) in [
+            (Hugepages::None, 4096, Ok(PageKind::Ordinary)),
+            (Hugepages::Auto, 512, Ok(PageKind::Huge)),
+            (Hugepages::Auto, 511, Ok(PageKind::Ordinary)),
+            (Hugepages::Required, 512, Ok(PageKind::Huge)),
+            (
+                Hugepages::Required,
+                510,
+                Err(EalError::TooFewHugepages {
+                    wanted_mib: 512,
+                    free_mib: 510,
+                }),
+            ),
+        ] {
+            assert_eq!(choose_pages(&config(hugepages), free_mib), expected);
+        }
+    }
+
+    #[test]
+    fn free_hugepages_of_all_sizes_are_added() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, free) in [("hugepages-2048kB", "5\n"), ("hugepages-1048576kB", "2\n")] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("free_hugepages"), free).unwrap();
+        }
+        fs::create_dir(dir.path().join("something else")).unwrap();
+        assert_eq!(free_hugepages_mib(dir.path()), 10 + 2048);
+        assert_eq!(free_hugepages_mib(&dir.path().join("none")), 0);
+    }
+}
