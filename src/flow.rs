@@ -108,7 +108,7 @@ impl Debug for FlowKeyV4 {
 }
 
 /// The hash of a flow under one [`HashKey`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowHash(u64);
 
 impl FlowHash {

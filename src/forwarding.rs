@@ -1,1 +1,487 @@
-//! To be written.
+//! What the packet path needs to know to forward: one immutable generation.
+//!
+//! The management thread builds a [`ForwardingState`] from services, routes
+//! and neighbors and sends it to every worker. Each real server has its outer
+//! headers ready-made; a packet only patches lengths, TTL, TOS, identification
+//! and checksum. Parts that did not change are shared between generations.
+#![forbid(unsafe_code)]
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use crossbeam::utils::CachePadded;
+use hashbrown::{HashMap, HashSet};
+
+use crate::{
+    connection::StateTimeouts,
+    io::PortIndex,
+    scheduler::SchedulerKind,
+    service::{Protocol, Tunables},
+    wire::ethernet::MacAddr,
+};
+
+/// The most real servers there can be, the deleted ones that still have
+/// connections included.
+pub const SERVERS_MAX: usize = 131_072;
+
+/// The most virtual services there can be.
+pub const SERVICES_MAX: usize = 131_072;
+
+/// The slot of a real server. A slot keeps its meaning as long as any worker
+/// has a connection to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RealServerIndex(pub u32);
+
+impl RealServerIndex {
+    /// As an index into a slice of real servers.
+    pub const fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The slot of a virtual service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceIndex(pub u32);
+
+impl ServiceIndex {
+    /// As an index into a slice of services.
+    pub const fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One generation of everything the packet path reads.
+#[derive(Clone, Debug)]
+pub struct ForwardingState {
+    /// Rises by one with each published state.
+    pub generation: u64,
+    /// By [`PortIndex`].
+    pub ports: Arc<[PortForwarding]>,
+    /// The director's own addresses and all VIPs.
+    pub local: Arc<HashSet<Ipv4Addr>>,
+    /// Services by address.
+    pub services: Arc<ServiceTable>,
+    /// Slots whose service appeared, changed or went since the generation
+    /// before.
+    pub changed_services: Arc<[ServiceIndex]>,
+    /// By [`RealServerIndex`].
+    pub servers: Arc<[ServerForwarding]>,
+    /// Connections per real server, shared by all generations and workers.
+    pub loads: Arc<ServerLoads>,
+    /// The kernel's settings.
+    pub tunables: Tunables,
+    /// How long connections live without a packet.
+    pub timeouts: StateTimeouts,
+}
+
+impl ForwardingState {
+    /// The real server in a slot.
+    #[inline]
+    pub fn server(&self, index: RealServerIndex) -> Option<&ServerForwarding> {
+        self.servers.get(index.as_usize())
+    }
+}
+
+/// What the packet path knows of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortForwarding {
+    /// Frames for this station or for a group are looked at, no others.
+    pub mac: MacAddr,
+    /// The tag that frames carry: VLAN identifier, 1 to 4094.
+    pub vlan: Option<u16>,
+}
+
+/// Virtual services, found by address at a cost that does not depend on how
+/// many there are.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceTable {
+    by_address: HashMap<ServiceAddress, ServiceIndex>,
+    slots: Vec<Option<Arc<ServiceForwarding>>>,
+}
+
+/// What a packet says about the service it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceAddress {
+    /// VIP.
+    pub vip: Ipv4Addr,
+    /// Service port.
+    pub l4_port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+impl ServiceTable {
+    /// The service that a packet is for.
+    #[inline]
+    pub fn find(&self, address: &ServiceAddress) -> Option<(ServiceIndex, &ServiceForwarding)> {
+        let index = *self.by_address.get(address)?;
+        Some((index, self.service(index)?))
+    }
+
+    /// The service in a slot.
+    pub fn service(&self, index: ServiceIndex) -> Option<&ServiceForwarding> {
+        self.slots.get(index.as_usize())?.as_deref()
+    }
+
+    /// Whether there is no service at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_address.is_empty()
+    }
+
+    /// Puts a service into a slot, in place of what it held.
+    pub fn set(&mut self, index: ServiceIndex, service: Arc<ServiceForwarding>) {
+        self.remove(index);
+        if self.slots.len() <= index.as_usize() {
+            self.slots.resize(index.as_usize() + 1, None);
+        }
+        self.by_address.insert(service.address, index);
+        if let Some(slot) = self.slots.get_mut(index.as_usize()) {
+            *slot = Some(service);
+        }
+    }
+
+    /// Empties a slot.
+    pub fn remove(&mut self, index: ServiceIndex) {
+        if let Some(service) = self.slots.get_mut(index.as_usize()).and_then(Option::take) {
+            self.by_address.remove(&service.address);
+        }
+    }
+}
+
+/// A virtual service as the packet path sees it.
+#[derive(Clone, Debug)]
+pub struct ServiceForwarding {
+    /// What packets it gets.
+    pub address: ServiceAddress,
+    /// How a real server is picked.
+    pub scheduler: SchedulerKind,
+    /// Its real servers, the one added last first.
+    pub servers: Arc<[ServerLink]>,
+    /// What happened to it since the generation before, oldest first:
+    /// schedulers with a cursor must follow each step.
+    pub edits: Arc<[ServiceEdit]>,
+}
+
+/// A real server in the list of its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLink {
+    /// Which server.
+    pub server: RealServerIndex,
+    /// Differs each time a server is put into a list, also when it is the
+    /// same server that comes back.
+    pub link: u64,
+    /// The server's weight.
+    pub weight: u32,
+}
+
+/// One step in the life of a service, as far as schedulers care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceEdit {
+    /// The service was created or got another scheduler: it starts afresh.
+    SchedulerSet(Weights),
+    /// A server was added, deleted or edited.
+    ListChanged(Weights),
+}
+
+/// What the weights in a service's list come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// The largest, 0 in an empty list.
+    pub max: u32,
+    /// The greatest common divisor of those above 0; 1 when there is none.
+    pub gcd: u32,
+}
+
+impl Weights {
+    /// Of a list of servers.
+    pub fn of(servers: impl IntoIterator<Item = u32>) -> Self {
+        let (mut max, mut gcd) = (0, 0);
+        for weight in servers {
+            max = weight.max(max);
+            gcd = greatest_common_divisor(gcd, weight);
+        }
+        Self {
+            max,
+            gcd: gcd.max(1),
+        }
+    }
+}
+
+fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// A real server as the packet path sees it: ready to be sent to.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct ServerForwarding {
+    /// Whether the server is in use.
+    pub presence: Presence,
+    /// How packets get to it.
+    pub path: Path,
+    /// Whether its weight is 0.
+    pub quiesced: bool,
+    /// Whether the port fills in the outer header's checksum.
+    pub offload_checksum: bool,
+    /// The port that packets leave by.
+    pub port: PortIndex,
+    /// Length of the Ethernet header (and VLAN tag) in `header`.
+    pub l2_len: u8,
+    /// The largest outer packet, in bytes.
+    pub mtu: u16,
+    /// Sum of the 16-bit words of the outer IPv4 header that are the same for
+    /// each packet, not folded.
+    pub checksum_seed: u32,
+    /// Ethernet header, VLAN tag if any, and outer IPv4 header, whose length,
+    /// TOS, identification, flags, TTL and checksum are 0.
+    pub header: [u8; OUTER_HEADER_LEN_MAX],
+}
+
+/// Ethernet, one VLAN tag and an IPv4 header.
+pub const OUTER_HEADER_LEN_MAX: usize = 14 + 4 + 20;
+
+impl ServerForwarding {
+    /// An empty slot.
+    pub const FREE: Self = Self {
+        presence: Presence::Free,
+        path: Path::Unreachable,
+        quiesced: false,
+        offload_checksum: false,
+        port: PortIndex(0),
+        l2_len: 0,
+        mtu: 0,
+        checksum_seed: 0,
+        header: [0; OUTER_HEADER_LEN_MAX],
+    };
+
+    /// The largest inner packet that fits into the tunnel, in bytes.
+    #[inline]
+    pub const fn inner_len_max(&self) -> u16 {
+        self.mtu.saturating_sub(20)
+    }
+}
+
+/// Whether a real server is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Presence {
+    /// The slot holds no server.
+    Free,
+    /// In a service's list.
+    Listed,
+    /// Deleted, but connections to it are left; it may come back.
+    Deleted,
+}
+
+/// How packets get to a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Path {
+    /// The outer headers are complete.
+    Resolved,
+    /// The next hop's MAC address is missing.
+    Unresolved,
+    /// There is no route, or one that says so.
+    Unreachable,
+    /// The address is the director's own.
+    Local,
+}
+
+/// How many connections each real server has, over all workers.
+///
+/// Touched only when a connection begins, ends or changes between active and
+/// inactive; each server has a cache line of its own.
+#[derive(Debug)]
+pub struct ServerLoads {
+    slots: Box<[CachePadded<ServerLoad>]>,
+}
+
+impl ServerLoads {
+    /// Room for `servers_max` real servers without connections.
+    pub fn new(servers_max: usize) -> Arc<Self> {
+        let slots = std::iter::repeat_with(CachePadded::default)
+            .take(servers_max)
+            .collect();
+        Arc::new(Self { slots })
+    }
+
+    /// The load of the server in a slot. Slots beyond the end share one load
+    /// that means nothing.
+    #[inline]
+    pub fn of(&self, server: RealServerIndex) -> &ServerLoad {
+        static NOBODY: ServerLoad = ServerLoad::none();
+        self.slots
+            .get(server.as_usize())
+            .map_or(&NOBODY, |slot| slot)
+    }
+}
+
+/// How many connections one real server has.
+#[derive(Debug, Default)]
+pub struct ServerLoad {
+    active: AtomicU32,
+    inactive: AtomicU32,
+    upper_threshold: AtomicU32,
+    lower_threshold: AtomicU32,
+    overloaded: AtomicBool,
+}
+
+impl ServerLoad {
+    const fn none() -> Self {
+        Self {
+            active: AtomicU32::new(0),
+            inactive: AtomicU32::new(0),
+            upper_threshold: AtomicU32::new(0),
+            lower_threshold: AtomicU32::new(0),
+            overloaded: AtomicBool::new(false),
+        }
+    }
+
+    /// Active connections: TCP in SYN_RECV, SYNACK or ESTABLISHED.
+    #[inline]
+    pub fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// All other connections.
+    #[inline]
+    pub fn inactive(&self) -> u32 {
+        self.inactive.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server reached its upper threshold and has not yet fallen
+    /// below the lower one.
+    #[inline]
+    pub fn is_overloaded(&self) -> bool {
+        self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no connection.
+    pub fn is_idle(&self) -> bool {
+        self.active() == 0 && self.inactive() == 0
+    }
+
+    /// A connection begins.
+    pub fn open(&self, active: bool) {
+        self.class(active).fetch_add(1, Ordering::Relaxed);
+        let upper = self.upper_threshold.load(Ordering::Relaxed);
+        if upper != 0 && self.active().saturating_add(self.inactive()) >= upper {
+            self.overloaded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection ends.
+    pub fn close(&self, active: bool) {
+        self.class(active).fetch_sub(1, Ordering::Relaxed);
+        if self.is_overloaded() && self.is_below_threshold() {
+            self.overloaded.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection becomes active (`true`) or inactive (`false`).
+    pub fn reclassify(&self, active: bool) {
+        self.class(active).fetch_add(1, Ordering::Relaxed);
+        self.class(!active).fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Sets the thresholds (`ipvsadm -x`, `-y`). As in Linux IPVS a server
+    /// stops being overloaded when its upper threshold is taken away or
+    /// raised; it is overloaded again with its next connection if it must be.
+    pub fn set_thresholds(&self, upper: u32, lower: u32) {
+        let before = self.upper_threshold.swap(upper, Ordering::Relaxed);
+        self.lower_threshold.store(lower, Ordering::Relaxed);
+        if upper == 0 || upper > before {
+            self.overloaded.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn class(&self, active: bool) -> &AtomicU32 {
+        if active { &self.active } else { &self.inactive }
+    }
+
+    fn is_below_threshold(&self) -> bool {
+        let connections = u64::from(self.active()) + u64::from(self.inactive());
+        let lower = u64::from(self.lower_threshold.load(Ordering::Relaxed));
+        let upper = u64::from(self.upper_threshold.load(Ordering::Relaxed));
+        if lower != 0 {
+            connections < lower
+        } else if upper != 0 {
+            connections * 4 < upper * 3
+        } else {
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_one_cache_line() {
+        assert_eq!(size_of::<ServerForwarding>(), 64);
+        assert_eq!(size_of::<CachePadded<ServerLoad>>() % 64, 0);
+    }
+
+    #[test]
+    fn overload_ends_below_the_lower_threshold() {
+        let load = ServerLoad::default();
+        load.set_thresholds(2, 1);
+        load.open(true);
+        assert!(!load.is_overloaded());
+        load.open(false);
+        assert!(load.is_overloaded());
+        load.close(true);
+        assert!(load.is_overloaded(), "1 connection is not below 1");
+        load.close(false);
+        assert!(!load.is_overloaded());
+    }
+
+    #[test]
+    fn without_a_lower_threshold_overload_ends_below_three_quarters() {
+        let load = ServerLoad::default();
+        load.set_thresholds(4, 0);
+        for _ in 0..4 {
+            load.open(true);
+        }
+        assert!(load.is_overloaded());
+        load.close(true);
+        assert!(load.is_overloaded(), "3 of 4 is not below three quarters");
+        load.close(true);
+        assert!(!load.is_overloaded());
+    }
+
+    #[test]
+    fn a_service_put_into_a_used_slot_replaces_the_other() {
+        let service = |l4_port| {
+            Arc::new(ServiceForwarding {
+                address: ServiceAddress {
+                    vip: Ipv4Addr::new(198, 51, 100, 10),
+                    l4_port,
+                    protocol: Protocol::Tcp,
+                },
+                scheduler: SchedulerKind::Rr,
+                servers: Arc::new([]),
+                edits: Arc::new([]),
+            })
+        };
+        let mut table = ServiceTable::default();
+        table.set(ServiceIndex(3), service(80));
+        table.set(ServiceIndex(3), service(81));
+        assert!(table.find(&service(80).address).is_none());
+        assert_eq!(
+            table.find(&service(81).address).map(|(index, _)| index),
+            Some(ServiceIndex(3))
+        );
+        table.remove(ServiceIndex(3));
+        assert!(table.is_empty());
+    }
+}

@@ -1,1 +1,187 @@
-//! To be written.
+//! IP in IP: writing the outer header (RFC 2003) in front of a packet.
+//!
+//! Works in place in the packet's headroom with the real server's ready-made
+//! header. Lengths come from the inner IP header, never from the buffer, so
+//! that Ethernet padding does not travel on.
+#![forbid(unsafe_code)]
+
+use crate::{forwarding::ServerForwarding, io::Packet};
+
+/// What of the inner IPv4 header the outer one depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// Where the inner header stands in the frame.
+    pub l3_offset: u8,
+    /// Total length, at least 20.
+    pub total_len: u16,
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// TTL, already decremented.
+    pub ttl: u8,
+}
+
+/// The flags word of an IPv4 header that may not be fragmented.
+pub const DONT_FRAGMENT: u16 = 0x4000;
+
+/// Length of the outer IPv4 header.
+pub const OUTER_IPV4_LEN: u16 = 20;
+
+/// There is no room in front of the frame for the outer header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no headroom for the outer header")]
+pub struct NoHeadroom;
+
+/// Replaces the Ethernet header of a frame by the one towards `server` and an
+/// outer IPv4 header, and cuts off what follows the inner packet.
+///
+/// `identification` goes into the outer header as it is; `flags` is 0 or
+/// [`DONT_FRAGMENT`]. The outer length may exceed the server's MTU: that is
+/// for the caller to check.
+///
+/// # Errors
+/// [`NoHeadroom`], and the frame is unchanged but for cut padding.
+#[inline]
+pub fn encapsulate<P: Packet>(
+    packet: &mut P,
+    inner: Inner,
+    server: &ServerForwarding,
+    identification: u16,
+    flags: u16,
+) -> Result<(), NoHeadroom> {
+    let l3_offset = usize::from(inner.l3_offset);
+    let l2_len = usize::from(server.l2_len);
+    packet.truncate(l3_offset + usize::from(inner.total_len));
+
+    let header_len = l2_len + usize::from(OUTER_IPV4_LEN);
+    let more = header_len.saturating_sub(l3_offset);
+    let frame = packet.prepend(more).ok_or(NoHeadroom)?;
+
+    let header = frame.get_mut(..header_len).ok_or(NoHeadroom)?;
+    let ready = server.header.get(..header_len).ok_or(NoHeadroom)?;
+    header.copy_from_slice(ready);
+    let outer = header
+        .get_mut(l2_len..)
+        .and_then(<[u8]>::first_chunk_mut)
+        .ok_or(NoHeadroom)?;
+    complete(outer, inner, server, identification, flags);
+
+    if server.offload_checksum {
+        packet.offload_ipv4_checksum(server.l2_len, 20);
+    }
+    Ok(())
+}
+
+/// Fills in what differs from packet to packet.
+#[inline]
+fn complete(
+    outer: &mut [u8; 20],
+    inner: Inner,
+    server: &ServerForwarding,
+    identification: u16,
+    flags: u16,
+) {
+    let tos = outer_tos(inner.tos);
+    let total_len = inner.total_len.saturating_add(OUTER_IPV4_LEN);
+    outer[1] = tos;
+    [outer[2], outer[3]] = total_len.to_be_bytes();
+    [outer[4], outer[5]] = identification.to_be_bytes();
+    [outer[6], outer[7]] = flags.to_be_bytes();
+    outer[8] = inner.ttl;
+    if !server.offload_checksum {
+        let sum = server.checksum_seed
+            + u32::from(tos)
+            + u32::from(total_len)
+            + u32::from(identification)
+            + u32::from(flags)
+            + (u32::from(inner.ttl) << 8);
+        [outer[10], outer[11]] = (!fold(sum)).to_be_bytes();
+    }
+}
+
+/// DSCP copied; ECN as RFC 6040 section 4.1 in normal mode, but that CE becomes
+/// ECT(0), as Linux does: congestion before the tunnel is in the inner header.
+#[inline]
+pub const fn outer_tos(inner_tos: u8) -> u8 {
+    if inner_tos & ECN_MASK == ECN_CE {
+        inner_tos ^ 1
+    } else {
+        inner_tos
+    }
+}
+
+/// Decrements the TTL of an IPv4 header and updates its checksum (RFC 1141,
+/// with the carry as Linux does it).
+#[inline]
+pub fn decrement_ttl(header: &mut [u8; 20]) {
+    header[8] = header[8].wrapping_sub(1);
+    let sum = u32::from(u16::from_be_bytes([header[10], header[11]])) + 0x0100;
+    let sum = sum + u32::from(sum >= 0xffff);
+    let [_, _, high, low] = sum.to_be_bytes();
+    [header[10], header[11]] = [high, low];
+}
+
+/// The part of an outer header's checksum that is the same for each packet:
+/// version and header length, protocol and addresses.
+pub fn checksum_seed(header: &[u8; 20]) -> u32 {
+    let (words, _) = header.as_chunks::<2>();
+    words
+        .iter()
+        .map(|word| u32::from(u16::from_be_bytes(*word)))
+        .sum()
+}
+
+#[inline]
+const fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let [_, _, high, low] = sum.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
+const ECN_MASK: u8 = 3;
+const ECN_CE: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn congestion_experienced_becomes_ect_0_outside() {
+        for (inner, outer) in [
+            (0x03, 0x02),
+            (0xff, 0xfe),
+            (0xb8, 0xb8),
+            (0x01, 0x01),
+            (0x02, 2),
+        ] {
+            assert_eq!(outer_tos(inner), outer);
+        }
+    }
+
+    /// Inner headers before and after, from recording 01_encap_basic.
+    #[test]
+    fn ttl_goes_down_and_the_checksum_follows() {
+        let mut header =
+            *b"\x45\x00\x00\x28\x12\x34\x40\x00\x40\x06\xc2\x56\xcb\x00\x71\x07\xc6\x33\x64\x0a";
+        decrement_ttl(&mut header);
+        assert_eq!(
+            header,
+            *b"\x45\x00\x00\x28\x12\x34\x40\x00\x3f\x06\xc3\x56\xcb\x00\x71\x07\xc6\x33\x64\x0a"
+        );
+    }
+
+    #[test]
+    fn a_checksum_that_wraps_gets_its_carry() {
+        let mut header = [0; 20];
+        header[8] = 64;
+        for (before, after) in [(0xfeff_u16, 0x0000_u16), (0xff00, 0x0001), (0xfefe, 0xfffe)] {
+            [header[10], header[11]] = before.to_be_bytes();
+            decrement_ttl(&mut header);
+            assert_eq!(
+                u16::from_be_bytes([header[10], header[11]]),
+                after,
+                "{before:04x}"
+            );
+        }
+    }
+}

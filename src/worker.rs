@@ -1,1 +1,312 @@
-//! To be written.
+//! The poll loop of one worker: receive, forward, send, housekeep.
+//!
+//! A worker owns a receive and a transmit queue of each port, its connections
+//! and its counters. What it shares with the management thread are four
+//! bounded queues: punted packets and retired states out, requests and
+//! injected packets in. Nothing here waits for anybody.
+#![forbid(unsafe_code)]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crossbeam::{
+    channel::{Receiver, Sender},
+    utils::CachePadded,
+};
+
+use crate::{
+    clock::{Clock, Ticks},
+    connection::{CoarseTime, Entry, Table, time::STEPS_PER_SECOND},
+    counters::WorkerCounters,
+    flow::FlowKeyV4,
+    forwarding::{ForwardingState, RealServerIndex},
+    io::{Burst, Driver, PortIndex, RxQueue},
+    pipeline::{Outputs, Pipeline, Punted},
+    service::Protocol,
+};
+
+/// What the management thread asks of a worker.
+#[derive(Debug)]
+pub enum WorkerRequest {
+    /// Take up the next generation and give back the one before.
+    Adopt(Arc<ForwardingState>),
+    /// End the connections of deleted servers (`expire_nodest_conn`).
+    EndConnectionsOfDeletedServers,
+    /// Copy some connections, from a cursor on.
+    Connections {
+        /// 0, or where the page before ended.
+        cursor: u32,
+        /// Where the page goes; a reader that has gone away is no harm.
+        reply: Sender<ConnectionsPage>,
+    },
+}
+
+/// Some connections of a worker.
+#[derive(Debug)]
+pub struct ConnectionsPage {
+    /// The worker.
+    pub worker: usize,
+    /// The connections found.
+    pub connections: Vec<Connection>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<u32>,
+}
+
+/// A copy of what a worker knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Client, VIP, L4 ports.
+    pub key: FlowKeyV4,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Where its packets go.
+    pub server: RealServerIndex,
+    /// State, as `ipvsadm -Lcn` prints it.
+    pub state: &'static str,
+    /// Milliseconds until it ends if no packet comes.
+    pub expires_ms: u64,
+    /// Packets from the client.
+    pub packets: u32,
+}
+
+/// A frame of the management thread, ready to be sent.
+#[derive(Debug)]
+pub struct Injected<P> {
+    /// The port to send it from.
+    pub port: PortIndex,
+    /// The frame.
+    pub packet: P,
+}
+
+/// The worker's ends of the queues between it and the management thread.
+#[derive(Debug)]
+pub struct WorkerChannels<P> {
+    /// Requests, in order.
+    pub requests: Receiver<WorkerRequest>,
+    /// Frames to send.
+    pub injected: Receiver<Injected<P>>,
+    /// States no longer in use: large, and for the management thread to free.
+    pub retired: Sender<Arc<ForwardingState>>,
+    /// Packets that are not for the fast path.
+    pub punts: Sender<Punted<P>>,
+}
+
+/// The queues of all ports that one worker serves, in port order.
+#[derive(Debug)]
+pub struct WorkerQueues<D: Driver> {
+    /// One receive queue of each port.
+    pub receive: Vec<D::RxQueue>,
+    /// One transmit queue of each port.
+    pub transmit: Vec<D::TxQueue>,
+    /// Where new packets come from.
+    pub pool: D::Pool,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker<D: Driver> {
+    index: usize,
+    receive: Vec<D::RxQueue>,
+    burst: Burst<D::Packet>,
+    outputs: Outputs<D>,
+    pipeline: Pipeline<D>,
+    counters: Arc<CachePadded<WorkerCounters>>,
+    requests: Receiver<WorkerRequest>,
+    injected: Receiver<Injected<D::Packet>>,
+    retired: Sender<Arc<ForwardingState>>,
+    sweep: Option<u32>,
+    turns_to_housekeeping: u32,
+}
+
+impl<D: Driver> Worker<D> {
+    /// Worker `index` of `workers`, without connections.
+    pub fn new(
+        (index, workers): (usize, usize),
+        state: Arc<ForwardingState>,
+        connections: Table<FlowKeyV4>,
+        counters: Arc<CachePadded<WorkerCounters>>,
+        queues: WorkerQueues<D>,
+        channels: WorkerChannels<D::Packet>,
+    ) -> Self {
+        let share = (
+            u16::try_from(index).unwrap_or(0),
+            u16::try_from(workers).unwrap_or(1),
+        );
+        let pipeline = Pipeline::new(
+            state,
+            connections,
+            Arc::clone(&counters),
+            queues.pool,
+            share,
+        );
+        let outputs = Outputs::new(queues.transmit, channels.punts, Arc::clone(&counters));
+        Self {
+            index,
+            receive: queues.receive,
+            burst: Burst::new(),
+            outputs,
+            pipeline,
+            counters,
+            requests: channels.requests,
+            injected: channels.injected,
+            retired: channels.retired,
+            sweep: None,
+            turns_to_housekeeping: 0,
+        }
+    }
+
+    /// One turn of the loop. Returns whether there was anything to do.
+    #[inline]
+    pub fn turn(&mut self, now: Ticks) -> bool {
+        let now = CoarseTime::from_ticks(now);
+        let mut busy = self.receive_and_forward(now);
+        if self.turns_to_housekeeping == 0 || !busy {
+            busy |= self.housekeep(now);
+            self.turns_to_housekeeping = TURNS_BETWEEN_HOUSEKEEPING;
+        }
+        self.turns_to_housekeeping -= 1;
+        self.outputs.flush();
+        self.counters.turns.add(1);
+        busy
+    }
+
+    /// All connections.
+    pub fn connections(&self, now: Ticks) -> Vec<Connection> {
+        let now = CoarseTime::from_ticks(now);
+        let (entries, _) = self.pipeline.connections().iter_from(0, u32::MAX);
+        entries
+            .filter_map(|(_, entry)| connection_of(entry, now))
+            .collect()
+    }
+
+    fn receive_and_forward(&mut self, now: CoarseTime) -> bool {
+        let mut busy = false;
+        for (number, queue) in (0..).zip(&mut self.receive) {
+            let received = queue.receive(&mut self.burst);
+            if received > 0 {
+                busy = true;
+                self.counters.rx_packets.add(received as u64);
+                self.counters.bursts.add(1);
+                let port = PortIndex(number);
+                self.pipeline
+                    .forward(port, &mut self.burst, now, &mut self.outputs);
+            }
+        }
+        busy
+    }
+
+    /// Everything that is not due with each burst, in bounded portions.
+    fn housekeep(&mut self, now: CoarseTime) -> bool {
+        let mut busy = false;
+        for Injected { port, packet } in self.injected.try_iter().take(INJECTED_MAX) {
+            self.outputs.transmit(port, packet);
+            busy = true;
+        }
+        if let Ok(request) = self.requests.try_recv() {
+            self.carry_out(request, now);
+            busy = true;
+        }
+        if let Some(cursor) = self.sweep {
+            self.sweep = self.pipeline.end_connections_of_deleted_servers(cursor);
+            busy = true;
+        }
+        busy | self.pipeline.expire(now, EXPIRY_BUDGET).has_backlog
+    }
+
+    fn carry_out(&mut self, request: WorkerRequest, now: CoarseTime) {
+        match request {
+            WorkerRequest::Adopt(state) => {
+                let before = self.pipeline.adopt(state);
+                // A management thread that does not collect what it published
+                // is gone or stuck; freeing here is then the lesser evil.
+                drop(self.retired.try_send(before));
+            }
+            WorkerRequest::EndConnectionsOfDeletedServers => self.sweep = Some(0),
+            WorkerRequest::Connections { cursor, reply } => {
+                let (entries, next) = self.pipeline.connections().iter_from(cursor, PAGE_SLOTS);
+                let connections = entries
+                    .filter_map(|(_, entry)| connection_of(entry, now))
+                    .collect();
+                drop(reply.try_send(ConnectionsPage {
+                    worker: self.index,
+                    connections,
+                    next,
+                }));
+            }
+        }
+    }
+}
+
+fn connection_of(entry: &Entry<FlowKeyV4>, now: CoarseTime) -> Option<Connection> {
+    Some(Connection {
+        key: *entry.key(),
+        protocol: Protocol::from_number(entry.key().protocol)?,
+        server: RealServerIndex(entry.server()),
+        state: entry.state().name(),
+        expires_ms: u64::from(entry.deadline().steps_since(now)) * 1000
+            / u64::from(STEPS_PER_SECOND),
+        packets: entry.packets(),
+    })
+}
+
+/// What a worker does while there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls on.
+    Poll,
+    /// After [`IDLE_TURNS_MAX`] empty turns sleeps for [`IDLE_PAUSE`] between
+    /// polls, until something comes.
+    Pause,
+}
+
+/// Empty turns in a row before an adaptive worker begins to pause.
+pub const IDLE_TURNS_MAX: u32 = 2_000;
+
+/// How long an adaptive worker pauses; the kernel adds its timer slack, about
+/// 50 µs. The first packet after a quiet time waits that long at most.
+pub const IDLE_PAUSE: Duration = Duration::from_micros(50);
+
+/// Runs a worker until `stop`. `cycles` reads the time stamp counter.
+pub fn run<D: Driver>(
+    worker: &mut Worker<D>,
+    clock: &impl Clock,
+    idle: Idle,
+    stop: &AtomicBool,
+    cycles: impl Fn() -> u64,
+) {
+    let mut idle_turns = 0_u32;
+    let mut before = cycles();
+    while !stop.load(Ordering::Relaxed) {
+        let busy = worker.turn(clock.now());
+        if busy {
+            idle_turns = 0;
+        } else {
+            idle_turns = idle_turns.saturating_add(1);
+            if idle == Idle::Pause && idle_turns > IDLE_TURNS_MAX {
+                std::thread::sleep(IDLE_PAUSE);
+            }
+        }
+        let after = cycles();
+        let spent = after.saturating_sub(before);
+        worker.counters.total_cycles.add(spent);
+        if busy {
+            worker.counters.busy_cycles.add(spent);
+        }
+        before = after;
+    }
+}
+
+/// A busy worker looks at its queues from the management thread once in so
+/// many bursts; an idle one in each turn.
+const TURNS_BETWEEN_HOUSEKEEPING: u32 = 16;
+/// Frames of the management thread sent in one go.
+const INJECTED_MAX: usize = 64;
+/// Connections that expire in one go.
+const EXPIRY_BUDGET: u32 = 64;
+/// Slots of the connection table copied in one go.
+const PAGE_SLOTS: u32 = 1_024;

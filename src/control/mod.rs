@@ -1,5 +1,298 @@
+//! The management thread: everything that is not the packet path.
+//!
+//! [`Management`] owns services, routes, neighbors and the published
+//! forwarding state. Packets that workers do not forward come to it through
+//! one bounded queue from each worker; packets that it makes go back through
+//! another. It is given the time and never blocks: [`Management::turn`] does
+//! what there is to do, and the thread around it waits in
+//! [`Management::wait`].
 #![forbid(unsafe_code)]
-//! The management thread.
+
+mod answer;
 pub mod command;
+mod dump;
+mod host;
+mod network;
+mod publish;
+mod punted;
+mod reconfigure;
+mod services;
 pub mod socket;
 pub mod status;
+mod token_bucket;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use crossbeam::{
+    channel::{Receiver, Select, Sender, bounded},
+    utils::CachePadded,
+};
+
+use self::{
+    command::{Command, CommandError},
+    dump::Dump,
+    network::Network,
+    punted::{HostCounters, Waiting},
+    services::Services,
+    socket::ControlRequest,
+    status::{ServiceStatus, Statistics},
+    token_bucket::TokenBucket,
+};
+use crate::{
+    clock::Ticks,
+    config::Config,
+    counters::WorkerCounters,
+    forwarding::{ForwardingState, RealServerIndex, ServerLoads},
+    io::{Driver, Port},
+    pipeline::Punted,
+    worker::{Injected, WorkerChannels, WorkerRequest},
+};
+
+/// The management thread's state.
+#[derive(Debug)]
+pub struct Management<D: Driver> {
+    config: Config,
+    services: Services,
+    network: Network,
+    workers: Vec<WorkerHandle<D::Packet>>,
+    ports: Vec<D::Port>,
+    pool: D::Pool,
+    state: Arc<ForwardingState>,
+    /// Whether the published state no longer says what it should.
+    dirty: bool,
+    /// Whether connections of deleted servers are to be ended at once.
+    end_deleted: bool,
+    waiting: Waiting<D::Packet>,
+    icmp_limit: TokenBucket,
+    fragmentation_needed_limit: TokenBucket,
+    identification: u16,
+    host: HostCounters,
+    requests: Receiver<ControlRequest>,
+    dumps: Vec<Dump>,
+    housekept: Ticks,
+    info: ProcessInfo,
+}
+
+/// What the director says about its own process.
+#[derive(Clone, Debug)]
+pub struct ProcessInfo {
+    /// The program's version.
+    pub version: String,
+    /// The configuration file.
+    pub config_file: PathBuf,
+    /// Cycles of the time stamp counter per second.
+    pub tsc_hz: u64,
+}
+
+/// The management thread's ends of the queues between it and a worker.
+#[derive(Debug)]
+pub struct WorkerHandle<P> {
+    requests: Sender<WorkerRequest>,
+    injected: Sender<Injected<P>>,
+    retired: Receiver<Arc<ForwardingState>>,
+    punts: Receiver<Punted<P>>,
+    counters: Arc<CachePadded<WorkerCounters>>,
+    core: usize,
+    load: answer::LoadSample,
+}
+
+/// Makes the queues between the management thread and a worker on `core`.
+pub fn connect<P>(
+    core: usize,
+    counters: Arc<CachePadded<WorkerCounters>>,
+) -> (WorkerHandle<P>, WorkerChannels<P>) {
+    let (requests, requests_out) = bounded(REQUESTS_MAX);
+    let (injected, injected_out) = bounded(INJECTED_MAX);
+    let (retired_in, retired) = bounded(REQUESTS_MAX);
+    let (punts_in, punts) = bounded(PUNTS_MAX);
+    let load = answer::LoadSample::default();
+    let handle = WorkerHandle {
+        requests,
+        injected,
+        retired,
+        punts,
+        counters,
+        core,
+        load,
+    };
+    let channels = WorkerChannels {
+        requests: requests_out,
+        injected: injected_out,
+        retired: retired_in,
+        punts: punts_in,
+    };
+    (handle, channels)
+}
+
+/// What a management thread is made of.
+#[derive(Debug)]
+pub struct Parts<D: Driver> {
+    /// Started ports, in configuration order.
+    pub ports: Vec<D::Port>,
+    /// Packets for the management thread.
+    pub pool: D::Pool,
+    /// Its ends of the queues to the workers.
+    pub workers: Vec<WorkerHandle<D::Packet>>,
+    /// The state that the workers start with, see [`initial_state`].
+    pub state: Arc<ForwardingState>,
+    /// Requests from the control socket.
+    pub requests: Receiver<ControlRequest>,
+    /// What the director says about itself.
+    pub info: ProcessInfo,
+}
+
+/// The state that workers start with: nothing is forwarded.
+pub fn initial_state(config: &Config, loads: Arc<ServerLoads>) -> Arc<ForwardingState> {
+    publish::empty(config, loads)
+}
+
+impl<D: Driver> Management<D> {
+    /// A management thread with the services of the configuration. The first
+    /// [`turn`](Self::turn) publishes them.
+    ///
+    /// # Errors
+    /// [`CommandError`] when the configuration asks for what the director
+    /// cannot hold.
+    pub fn new(config: Config, parts: Parts<D>, now: Ticks) -> Result<Self, CommandError> {
+        let descriptions: Vec<_> = parts
+            .ports
+            .iter()
+            .map(|port| port.description().clone())
+            .collect();
+        let director = &config.director;
+        let services = Services::new(
+            Arc::clone(&parts.state.loads),
+            director.tunables,
+            director.timeouts,
+        );
+        let network = Network::new(&config, &descriptions, now);
+        let rate = director.icmp_rate_per_s;
+        let mut management = Self {
+            services,
+            network,
+            workers: parts.workers,
+            ports: parts.ports,
+            pool: parts.pool,
+            state: parts.state,
+            dirty: true,
+            end_deleted: false,
+            waiting: Waiting::default(),
+            icmp_limit: TokenBucket::new(rate, now),
+            fragmentation_needed_limit: TokenBucket::new(rate.saturating_mul(10), now),
+            identification: 0,
+            host: HostCounters::default(),
+            requests: parts.requests,
+            dumps: Vec::new(),
+            housekept: now,
+            info: parts.info,
+            config,
+        };
+        for service in management.config.services.clone() {
+            management.add_configured(&service, now)?;
+        }
+        management.announce_all(now);
+        Ok(management)
+    }
+
+    /// Carries out a command. Workers see its effect with the next published
+    /// generation.
+    ///
+    /// # Errors
+    /// [`CommandError`]; nothing has changed then.
+    pub fn apply(&mut self, command: &Command, now: Ticks) -> Result<(), CommandError> {
+        let vips_before = self.vips();
+        let workers = &self.workers;
+        self.services
+            .apply(command, self.state.generation + 1, &|index| {
+                totals(workers, index)
+            })?;
+        self.dirty = true;
+        let deletes = matches!(
+            command,
+            Command::DeleteServer(..) | Command::DeleteService(_) | Command::Flush
+        );
+        self.end_deleted |= deletes && self.services.tunables.expire_nodest_conn;
+        if let Command::AddService(key, _) = command
+            && let std::net::IpAddr::V4(vip) = key.address.ip()
+            && !vips_before.contains(&vip)
+        {
+            self.announce(vip, now);
+        }
+        Ok(())
+    }
+
+    /// One turn: punted packets, neighbors, requests, publishing. Returns
+    /// whether there was anything to do.
+    pub fn turn(&mut self, now: Ticks) -> bool {
+        let mut busy = self.take_punts(now);
+        busy |= self.poll_neighbors(now);
+        busy |= self.take_requests(now);
+        busy |= self.continue_dumps(now);
+        if now.ms_since(self.housekept) >= HOUSEKEEPING_INTERVAL_MS {
+            self.housekept = now;
+            self.housekeep(now);
+        }
+        busy | self.publish(now)
+    }
+
+    /// Waits until a worker or a client wants something, but not longer than
+    /// `timeout`.
+    pub fn wait(&self, timeout: Duration) {
+        let mut select = Select::new();
+        for worker in &self.workers {
+            select.recv(&worker.punts);
+        }
+        select.recv(&self.requests);
+        // Which one it was, the next turn finds out.
+        let _ = select.ready_timeout(timeout);
+    }
+
+    /// All services with their servers and counters.
+    pub fn services(&self) -> Vec<ServiceStatus> {
+        self.service_statuses()
+    }
+
+    /// The state published last.
+    pub fn state(&self) -> &Arc<ForwardingState> {
+        &self.state
+    }
+
+    /// The ports, for stopping them after the workers.
+    pub fn into_ports(self) -> Vec<D::Port> {
+        self.ports
+    }
+
+    fn housekeep(&mut self, now: Ticks) {
+        self.keep_neighbors_alive(now);
+        let oldest = self
+            .workers
+            .iter()
+            .map(|worker| worker.counters.generation.value())
+            .min();
+        self.dirty |= self.services.free_deleted(oldest.unwrap_or(0));
+        for worker in &mut self.workers {
+            worker.load.sample(&worker.counters);
+        }
+    }
+}
+
+/// What went to the server in a slot since the director started.
+fn totals<P>(workers: &[WorkerHandle<P>], index: RealServerIndex) -> Statistics {
+    workers.iter().fold(Statistics::default(), |sum, worker| {
+        let counters = worker.counters.server(index.as_usize());
+        Statistics {
+            connections: sum.connections + counters.connections.value(),
+            in_packets: sum.in_packets + counters.in_packets.value(),
+            in_bytes: sum.in_bytes + counters.in_bytes.value(),
+            ..sum
+        }
+    })
+}
+
+/// Requests that may wait for a worker.
+const REQUESTS_MAX: usize = 64;
+/// Frames that may wait to be sent by a worker.
+const INJECTED_MAX: usize = 1024;
+/// Packets that a worker may have waiting for the management thread.
+const PUNTS_MAX: usize = 1024;
+const HOUSEKEEPING_INTERVAL_MS: u64 = 1000;

@@ -145,7 +145,7 @@ pub struct PortDescription {
     pub name: String,
     /// The device behind it: PCI address or vdev string.
     pub device: String,
-    /// The driver behind it, as it calls itself ("net_af_packet").
+    /// The driver behind it, as it calls itself (`net_af_packet`).
     pub driver: String,
     /// The MAC address it sends from and receives for.
     pub mac: MacAddr,

@@ -1,9 +1,139 @@
 //! Picking a real server for a new connection.
+//!
+//! Each scheduler is a file of its own and implements [`Schedule`]. Their state
+//! (a cursor, say) belongs to one worker and one service; [`Schedulers`] holds
+//! all of a worker's. Which servers there are and how loaded they are is
+//! shared and not theirs. Picks, ties and what an edit does to a cursor are
+//! those of Linux IPVS.
 #![forbid(unsafe_code)]
+
+mod least_connections;
+mod round_robin;
+mod weighted_least_connections;
+mod weighted_round_robin;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+use self::{
+    least_connections::LeastConnections, round_robin::RoundRobin,
+    weighted_least_connections::WeightedLeastConnections, weighted_round_robin::WeightedRoundRobin,
+};
+use crate::forwarding::{
+    ForwardingState, RealServerIndex, ServerLink, ServerLoads, ServiceEdit, ServiceForwarding,
+    ServiceIndex, Weights,
+};
+
+/// One way to pick a real server.
+trait Schedule {
+    /// The state for a service that was just created or got this scheduler.
+    fn start(weights: Weights) -> Self;
+
+    /// The list of servers changed to `servers`, with these weights. Called
+    /// once for each change; `servers` is the list after the last of them.
+    fn list_changed(&mut self, servers: &[ServerLink], weights: Weights);
+
+    /// A server for a new connection, or `None` when none is usable.
+    fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex>;
+}
+
+/// Whether a server may get a new connection at all.
+fn is_usable(link: &ServerLink, loads: &ServerLoads) -> bool {
+    link.weight > 0 && !loads.of(link.server).is_overloaded()
+}
+
+/// Connections weighted as Linux IPVS does for lc and wlc: an active one costs
+/// 256 times as much as an inactive one.
+fn overhead(link: &ServerLink, loads: &ServerLoads) -> u64 {
+    let load = loads.of(link.server);
+    u64::from(load.active()) * 256 + u64::from(load.inactive())
+}
+
+/// The scheduler states of one worker, one for each service.
+#[derive(Debug, Default)]
+pub struct Schedulers {
+    slots: Vec<Option<State>>,
+}
+
+#[derive(Debug)]
+enum State {
+    Rr(RoundRobin),
+    Wrr(WeightedRoundRobin),
+    Lc(LeastConnections),
+    Wlc(WeightedLeastConnections),
+}
+
+impl Schedulers {
+    /// Follows what happened to the services from the generation before to
+    /// this one. No generation may be left out.
+    pub fn adopt(&mut self, state: &ForwardingState) {
+        for &index in state.changed_services.iter() {
+            self.adopt_service(index, state.services.service(index));
+        }
+    }
+
+    /// A server for a new connection to the service in this slot.
+    pub fn pick(
+        &mut self,
+        index: ServiceIndex,
+        service: &ServiceForwarding,
+        loads: &ServerLoads,
+    ) -> Option<RealServerIndex> {
+        let servers = &service.servers;
+        match self.slots.get_mut(index.as_usize())?.as_mut()? {
+            State::Rr(state) => state.pick(servers, loads),
+            State::Wrr(state) => state.pick(servers, loads),
+            State::Lc(state) => state.pick(servers, loads),
+            State::Wlc(state) => state.pick(servers, loads),
+        }
+    }
+
+    fn adopt_service(&mut self, index: ServiceIndex, service: Option<&ServiceForwarding>) {
+        if self.slots.len() <= index.as_usize() {
+            self.slots.resize_with(index.as_usize() + 1, || None);
+        }
+        let Some(slot) = self.slots.get_mut(index.as_usize()) else {
+            return;
+        };
+        let Some(service) = service else {
+            *slot = None;
+            return;
+        };
+        for edit in service.edits.iter() {
+            match *edit {
+                ServiceEdit::SchedulerSet(weights) => {
+                    *slot = Some(State::start(service.scheduler, weights));
+                }
+                ServiceEdit::ListChanged(weights) => {
+                    if let Some(state) = slot {
+                        state.list_changed(&service.servers, weights);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn start(kind: SchedulerKind, weights: Weights) -> Self {
+        match kind {
+            SchedulerKind::Rr => Self::Rr(RoundRobin::start(weights)),
+            SchedulerKind::Wrr => Self::Wrr(WeightedRoundRobin::start(weights)),
+            SchedulerKind::Lc => Self::Lc(LeastConnections::start(weights)),
+            SchedulerKind::Wlc => Self::Wlc(WeightedLeastConnections::start(weights)),
+        }
+    }
+
+    fn list_changed(&mut self, servers: &[ServerLink], weights: Weights) {
+        match self {
+            Self::Rr(state) => state.list_changed(servers, weights),
+            Self::Wrr(state) => state.list_changed(servers, weights),
+            Self::Lc(state) => state.list_changed(servers, weights),
+            Self::Wlc(state) => state.list_changed(servers, weights),
+        }
+    }
+}
 
 /// Which scheduler a service uses. Names are those of `ipvsadm -s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,5 +184,52 @@ impl FromStr for SchedulerKind {
             .into_iter()
             .find(|kind| kind.name() == name)
             .ok_or_else(|| UnknownScheduler(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod test_support {
+    use super::*;
+
+    /// A list as after `ipvsadm -a` of servers with these weights in order:
+    /// server and link numbers count up, the last one stands first.
+    pub(super) fn list(weights: &[u32]) -> Vec<ServerLink> {
+        let mut links: Vec<_> = (1..)
+            .zip(weights)
+            .map(|(number, &weight)| ServerLink {
+                server: RealServerIndex(number),
+                link: u64::from(number),
+                weight,
+            })
+            .collect();
+        links.reverse();
+        links
+    }
+
+    /// The numbers of the servers picked for `n` new connections that stay.
+    pub(super) fn picks<S: Schedule>(
+        state: &mut S,
+        servers: &[ServerLink],
+        loads: &ServerLoads,
+        n: usize,
+    ) -> Vec<u32> {
+        std::iter::repeat_with(|| {
+            let server = state.pick(servers, loads)?;
+            loads.of(server).open(true);
+            Some(server.0)
+        })
+        .take(n)
+        .flatten()
+        .collect()
+    }
+
+    /// The state after the servers of a list were added one by one.
+    pub(super) fn started<S: Schedule>(servers: &[ServerLink]) -> S {
+        let mut state = S::start(Weights { max: 0, gcd: 1 });
+        for added in 1..=servers.len() {
+            let list = &servers[servers.len() - added..];
+            state.list_changed(list, Weights::of(list.iter().map(|link| link.weight)));
+        }
+        state
     }
 }

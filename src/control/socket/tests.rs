@@ -251,7 +251,10 @@ fn garbage_is_answered_with_what_is_wrong() {
     assert!(answer.contains("the client speaks version 2"), "{answer}");
     let deep = format!("{{\"version\":1,\"request\":{}\n", "[".repeat(10_000));
     let answer = director.answer_to(deep.as_bytes());
-    assert!(answer.contains("this director does not know the request"), "{answer}");
+    assert!(
+        answer.contains("this director does not know the request"),
+        "{answer}"
+    );
 }
 
 #[test]

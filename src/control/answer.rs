@@ -1,0 +1,385 @@
+//! Answers to requests from the control socket.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{
+    Management, WorkerHandle,
+    network::NextHop,
+    services::Service,
+    socket::ControlRequest,
+    status::{
+        CounterKind, CounterStatus, DirectorStatus, NeighborStatus, NextHopStatus, PortStatus,
+        Request, Response, RouteKind, RouteStatus, ServerStatus, ServiceStatus, WorkerStatus,
+    },
+    totals,
+};
+use crate::{
+    clock::Ticks,
+    counters::WorkerCounters,
+    forwarding::RealServerIndex,
+    io::{Driver, Port, PortIndex},
+    neighbor::NeighborKey,
+    pipeline::{DropReason, PuntReason},
+    route::RouteAction,
+    service::ServiceKey,
+};
+
+/// A worker's cycle counters, sampled once a second for its busy share.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LoadSample {
+    busy: u64,
+    total: u64,
+    share: f64,
+}
+
+impl LoadSample {
+    pub(super) fn sample(&mut self, counters: &WorkerCounters) {
+        let (busy, total) = (counters.busy_cycles.value(), counters.total_cycles.value());
+        let passed = total.saturating_sub(self.total);
+        if passed > 0 {
+            self.share = ratio(busy.saturating_sub(self.busy), passed).min(1.0);
+        }
+        (self.busy, self.total) = (busy, total);
+    }
+}
+
+impl<D: Driver> Management<D> {
+    /// Answers what clients of the control socket ask.
+    pub(super) fn take_requests(&mut self, now: Ticks) -> bool {
+        let mut busy = false;
+        while let Ok(ControlRequest { request, reply }) = self.requests.try_recv() {
+            busy = true;
+            let response = match request {
+                Request::Connections { limit, service } => {
+                    self.start_dump(limit, service, reply, now);
+                    continue;
+                }
+                Request::Services => Response::Services(self.service_statuses()),
+                Request::Counters => Response::Counters(self.counter_statuses()),
+                Request::Workers => Response::Workers(self.worker_statuses()),
+                Request::Ports => Response::Ports(self.port_statuses()),
+                Request::Neighbors => Response::Neighbors(self.neighbor_statuses(now)),
+                Request::Routes => Response::Routes(self.route_statuses()),
+                Request::Director => Response::Director(self.director_status(now)),
+            };
+            // A client that has gone away misses nothing.
+            let _ = reply.send(response);
+        }
+        busy
+    }
+
+    pub(super) fn service_statuses(&self) -> Vec<ServiceStatus> {
+        self.services
+            .iter()
+            .map(|(key, service)| self.service_status(key, service))
+            .collect()
+    }
+
+    fn service_status(&self, key: &ServiceKey, service: &Service) -> ServiceStatus {
+        let totals = |index| totals(&self.workers, index);
+        ServiceStatus {
+            key: *key,
+            options: service.options,
+            servers: service
+                .servers
+                .iter()
+                .filter_map(|&index| self.server_status(index))
+                .collect(),
+            statistics: self.services.statistics(service, &totals),
+        }
+    }
+
+    fn server_status(&self, index: RealServerIndex) -> Option<ServerStatus> {
+        let server = self.services.server(index)?;
+        let load = self.state.loads.of(index);
+        let (next_hop, path_mtu) = self.next_hop_status(server.key.address);
+        Some(ServerStatus {
+            key: server.key,
+            options: server.options,
+            active_connections: load.active(),
+            inactive_connections: load.inactive(),
+            overloaded: load.is_overloaded(),
+            next_hop,
+            path_mtu,
+            statistics: self
+                .services
+                .server_statistics(index, &|index| totals(&self.workers, index)),
+        })
+    }
+
+    fn next_hop_status(&self, address: IpAddr) -> (NextHopStatus, u16) {
+        let IpAddr::V4(address) = address else {
+            return (NextHopStatus::NoRoute, 0);
+        };
+        match self.network.next_hop(address) {
+            NextHop::Local => (NextHopStatus::Local, 0),
+            NextHop::Unreachable => (NextHopStatus::NoRoute, 0),
+            NextHop::Neighbor {
+                port, address, mtu, ..
+            } => {
+                let mac = self
+                    .network
+                    .neighbors
+                    .mac(NeighborKey { port, ip: address });
+                let port = self.port_name(port);
+                let address = IpAddr::V4(address);
+                let status = match mac {
+                    Some(mac) => NextHopStatus::Resolved { port, address, mac },
+                    None => NextHopStatus::Unresolved { port, address },
+                };
+                (status, mtu)
+            }
+        }
+    }
+
+    fn counter_statuses(&self) -> Vec<CounterStatus> {
+        let sum = |read: &dyn Fn(&WorkerCounters) -> u64| -> u64 {
+            self.workers
+                .iter()
+                .map(|worker| read(&worker.counters))
+                .sum()
+        };
+        let row = |name: &str, kind, count, help: &str| CounterStatus {
+            name: name.to_owned(),
+            kind,
+            count,
+            help: help.to_owned(),
+        };
+        let other = CounterKind::Other;
+        let mut rows = vec![
+            row(
+                "rx_packets",
+                other,
+                sum(&|c| c.rx_packets.value()),
+                "packets received",
+            ),
+            row(
+                "forwarded",
+                other,
+                sum(&|c| c.forwarded.value()),
+                "packets sent into a tunnel",
+            ),
+            row(
+                "tx_packets",
+                other,
+                sum(&|c| c.tx_packets.value()),
+                "frames that ports accepted",
+            ),
+            row(
+                "connections",
+                other,
+                sum(&|c| c.connections.value()),
+                "connections at present",
+            ),
+            row(
+                "connections_opened",
+                other,
+                sum(&|c| c.connections_opened.value()),
+                "connections opened",
+            ),
+            row(
+                "connections_expired",
+                other,
+                sum(&|c| c.connections_expired.value()),
+                "connections that timed out",
+            ),
+            row(
+                "connections_evicted",
+                other,
+                sum(&|c| c.connections_evicted.value()),
+                "connections that gave way to new ones in a full table",
+            ),
+        ];
+        for &reason in DropReason::ALL {
+            let count = sum(&|counters| counters.drops(reason).value());
+            rows.push(row(reason.name(), CounterKind::Drop, count, reason.help()));
+        }
+        for &reason in PuntReason::ALL {
+            let count = sum(&|counters| counters.punts(reason).value());
+            rows.push(row(reason.name(), CounterKind::Punt, count, reason.help()));
+        }
+        rows.extend(self.host.statuses());
+        rows
+    }
+
+    fn worker_statuses(&self) -> Vec<WorkerStatus> {
+        let connections_max = self.config.director.connections_max as u64;
+        (0..)
+            .zip(&self.workers)
+            .map(|(index, worker)| worker_status(index, worker, connections_max, self.info.tsc_hz))
+            .collect()
+    }
+
+    fn port_statuses(&self) -> Vec<PortStatus> {
+        self.ports
+            .iter()
+            .zip(self.network.ports())
+            .map(|(port, network)| {
+                let description = port.description();
+                let link = port.link();
+                PortStatus {
+                    name: description.name.clone(),
+                    device: description.device.clone(),
+                    driver: description.driver.clone(),
+                    mac: description.mac,
+                    mtu: network.mtu,
+                    vlan: network.vlan,
+                    link_up: link.up,
+                    speed_mbps: link.speed_mbps,
+                    numa_node: description.numa_node,
+                    rx_queues: description.rx_queues,
+                    tx_queues: description.tx_queues,
+                    capabilities: description.capabilities,
+                    statistics: port.statistics(),
+                    addresses: network.addresses.iter().copied().map(IpNet::V4).collect(),
+                }
+            })
+            .collect()
+    }
+
+    fn neighbor_statuses(&self, now: Ticks) -> Vec<NeighborStatus> {
+        self.network
+            .neighbors
+            .iter()
+            .map(|neighbor| NeighborStatus {
+                port: self.port_name(neighbor.key.port),
+                address: IpAddr::V4(neighbor.key.ip),
+                mac: neighbor.mac,
+                state: neighbor.state.to_string(),
+                age_ms: neighbor.confirmed.map(|confirmed| now.ms_since(confirmed)),
+            })
+            .collect()
+    }
+
+    fn route_statuses(&self) -> Vec<RouteStatus> {
+        let connected: Vec<_> = self
+            .network
+            .ports()
+            .iter()
+            .flat_map(|port| &port.addresses)
+            .map(ipnet::Ipv4Net::trunc)
+            .collect();
+        let mut routes: Vec<_> = self
+            .network
+            .routes()
+            .iter()
+            .map(|route| {
+                let status = RouteStatus {
+                    to: IpNet::V4(route.to),
+                    via: None,
+                    port: None,
+                    source: None,
+                    mtu: None,
+                    kind: RouteKind::Unreachable,
+                };
+                match route.action {
+                    RouteAction::Forward {
+                        port,
+                        gateway,
+                        source,
+                        mtu,
+                    } => RouteStatus {
+                        via: gateway.map(IpAddr::V4),
+                        port: Some(self.port_name(port)),
+                        source: source.map(IpAddr::V4),
+                        mtu,
+                        kind: if gateway.is_none() && connected.contains(&route.to) {
+                            RouteKind::Connected
+                        } else {
+                            RouteKind::Static
+                        },
+                        ..status
+                    },
+                    RouteAction::Unreachable => status,
+                    RouteAction::Blackhole => RouteStatus {
+                        kind: RouteKind::Blackhole,
+                        ..status
+                    },
+                }
+            })
+            .collect();
+        routes.sort_by_key(|route| std::cmp::Reverse(route.to.prefix_len()));
+        routes
+    }
+
+    fn director_status(&self, now: Ticks) -> DirectorStatus {
+        let generation = self.state.generation;
+        let live = self
+            .workers
+            .iter()
+            .filter(|worker| worker.counters.generation.value() == generation)
+            .count();
+        DirectorStatus {
+            version: self.info.version.clone(),
+            pid: std::process::id(),
+            uptime_ms: now.as_ms(),
+            config_file: self.info.config_file.clone(),
+            generation,
+            workers: count(self.workers.len()),
+            workers_live: count(live),
+            services: count(self.services.iter().count()),
+            connections: self
+                .workers
+                .iter()
+                .map(|w| w.counters.connections.value())
+                .sum(),
+            timeouts: self.services.timeouts,
+            tunables: self.services.tunables,
+        }
+    }
+
+    fn port_name(&self, index: PortIndex) -> String {
+        self.network
+            .port(index)
+            .map(|port| port.name.clone())
+            .unwrap_or_default()
+    }
+}
+
+fn worker_status<P>(
+    index: u32,
+    worker: &WorkerHandle<P>,
+    connections_max: u64,
+    tsc_hz: u64,
+) -> WorkerStatus {
+    let counters = &worker.counters;
+    let sum = |values: &mut dyn Iterator<Item = u64>| values.sum();
+    let packets = counters.rx_packets.value();
+    WorkerStatus {
+        index,
+        core: count(worker.core),
+        generation: counters.generation.value(),
+        bursts: counters.bursts.value(),
+        packets,
+        packets_per_burst: ratio(packets, counters.bursts.value()),
+        busy_share: worker.load.share,
+        cycles_per_packet: ratio(counters.busy_cycles.value(), packets),
+        tsc_hz,
+        connections: counters.connections.value(),
+        connections_max,
+        rx_packets: packets,
+        tx_packets: counters.tx_packets.value(),
+        forwarded: counters.forwarded.value(),
+        punted: sum(&mut PuntReason::ALL
+            .iter()
+            .map(|&reason| counters.punts(reason).value())),
+        dropped: sum(&mut DropReason::ALL
+            .iter()
+            .map(|&reason| counters.drops(reason).value())),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

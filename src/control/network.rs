@@ -1,0 +1,353 @@
+//! The director as a host: ports with addresses, routes and neighbors.
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use hashbrown::HashSet;
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::{
+    clock::Ticks,
+    config::{self, Config},
+    forwarding::{Path, PortForwarding, Presence, ServerForwarding},
+    io::{PortDescription, PortIndex},
+    neighbor::{NeighborKey, NeighborParameters, NeighborTable},
+    route::{Route, RouteAction, RouteTable},
+    tunnel,
+    wire::{
+        IpProtocol,
+        ethernet::{EtherType, MacAddr},
+        ipv4::{Ipv4Fields, MTU_MIN},
+    },
+};
+
+/// Everything that decides where a packet of the director goes next.
+#[derive(Debug)]
+pub(super) struct Network {
+    ports: Vec<NetworkPort>,
+    routes: RouteTable,
+    /// Who is where.
+    pub neighbors: NeighborTable,
+    own: HashSet<Ipv4Addr>,
+    permanent: Vec<NeighborKey>,
+}
+
+/// A port as part of the network.
+#[derive(Clone, Debug)]
+pub(super) struct NetworkPort {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The address that frames are sent from.
+    pub mac: MacAddr,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// 802.1Q tag.
+    pub vlan: Option<u16>,
+    /// The director's addresses with their networks.
+    pub addresses: Vec<Ipv4Net>,
+    /// Whether the port fills in IPv4 header checksums.
+    pub offload_checksum: bool,
+}
+
+/// Where a packet goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextHop {
+    /// To a neighbor.
+    Neighbor {
+        /// By this port.
+        port: PortIndex,
+        /// To this address: the gateway, or the destination itself.
+        address: Ipv4Addr,
+        /// From this address, when the director is the source.
+        source: Ipv4Addr,
+        /// Largest IP packet in bytes.
+        mtu: u16,
+    },
+    /// It stays: the destination is the director.
+    Local,
+    /// There is no way.
+    Unreachable,
+}
+
+impl Network {
+    /// The network of a configuration over started ports.
+    pub(super) fn new(config: &Config, descriptions: &[PortDescription], now: Ticks) -> Self {
+        let mut network = Self {
+            ports: Vec::new(),
+            routes: RouteTable::new(),
+            neighbors: NeighborTable::new(NeighborParameters::default()),
+            own: HashSet::new(),
+            permanent: Vec::new(),
+        };
+        network.configure(config, descriptions, now);
+        network
+    }
+
+    /// Takes up the addresses, routes and permanent neighbors of a
+    /// configuration; learnt neighbors stay. Returns the addresses that are
+    /// new.
+    pub(super) fn configure(
+        &mut self,
+        config: &Config,
+        descriptions: &[PortDescription],
+        now: Ticks,
+    ) -> Vec<Ipv4Addr> {
+        self.ports = config
+            .ports
+            .iter()
+            .zip(descriptions)
+            .map(|(port, description)| NetworkPort {
+                name: port.name.clone(),
+                mac: description.mac,
+                mtu: port.mtu.min(description.mtu),
+                vlan: port.vlan,
+                addresses: port.addresses.clone(),
+                offload_checksum: description.capabilities.tx_ipv4_checksum,
+            })
+            .collect();
+        let own: HashSet<_> = self
+            .ports
+            .iter()
+            .flat_map(|port| &port.addresses)
+            .map(Ipv4Net::addr)
+            .collect();
+        let new = own.difference(&self.own).copied().collect();
+        self.own = own;
+        self.configure_routes(config);
+        self.configure_neighbors(config, now);
+        new
+    }
+
+    /// All ports, by index.
+    pub(super) fn ports(&self) -> &[NetworkPort] {
+        &self.ports
+    }
+
+    /// A port.
+    pub(super) fn port(&self, index: PortIndex) -> Option<&NetworkPort> {
+        self.ports.get(index.as_usize())
+    }
+
+    /// All routes, connected networks included.
+    pub(super) fn routes(&self) -> &RouteTable {
+        &self.routes
+    }
+
+    /// The director's own addresses, VIPs not included.
+    pub(super) fn own_addresses(&self) -> &HashSet<Ipv4Addr> {
+        &self.own
+    }
+
+    /// Where a packet to `destination` goes next.
+    pub(super) fn next_hop(&self, destination: Ipv4Addr) -> NextHop {
+        if self.own.contains(&destination) {
+            return NextHop::Local;
+        }
+        let Some(route) = self.routes.lookup(destination) else {
+            return NextHop::Unreachable;
+        };
+        let RouteAction::Forward {
+            port: index,
+            gateway,
+            source,
+            mtu,
+        } = route.action
+        else {
+            return NextHop::Unreachable;
+        };
+        let address = gateway.unwrap_or(destination);
+        let Some(port) = self.port(index) else {
+            return NextHop::Unreachable;
+        };
+        let Some(source) = source.or_else(|| port.source_towards(address)) else {
+            return NextHop::Unreachable;
+        };
+        NextHop::Neighbor {
+            port: index,
+            address,
+            source,
+            mtu: mtu.unwrap_or(port.mtu),
+        }
+    }
+
+    /// What the packet path needs to know of the ports.
+    pub(super) fn port_forwarding(&self) -> Vec<PortForwarding> {
+        self.ports
+            .iter()
+            .map(|port| PortForwarding {
+                mac: port.mac,
+                vlan: port.vlan,
+            })
+            .collect()
+    }
+
+    /// The ready-made headers for a real server at `address`.
+    pub(super) fn server_forwarding(
+        &self,
+        address: Ipv4Addr,
+        presence: Presence,
+        quiesced: bool,
+    ) -> ServerForwarding {
+        let unreachable = ServerForwarding {
+            presence,
+            quiesced,
+            ..ServerForwarding::FREE
+        };
+        let (index, neighbor, source, mtu) = match self.next_hop(address) {
+            NextHop::Neighbor {
+                port,
+                address,
+                source,
+                mtu,
+            } => (port, address, source, mtu),
+            NextHop::Local => {
+                return ServerForwarding {
+                    path: Path::Local,
+                    ..unreachable
+                };
+            }
+            NextHop::Unreachable => return unreachable,
+        };
+        let Some(port) = self.port(index) else {
+            return unreachable;
+        };
+        let mac = self.neighbors.mac(NeighborKey {
+            port: index,
+            ip: neighbor,
+        });
+        let mut header = [0; crate::forwarding::OUTER_HEADER_LEN_MAX];
+        let l2 = port.l2_header(mac.unwrap_or_default(), EtherType::IPV4);
+        let outer = outer_header(source, address);
+        for (to, from) in header.iter_mut().zip(l2.iter().chain(&outer)) {
+            *to = *from;
+        }
+        ServerForwarding {
+            presence,
+            quiesced,
+            path: if mac.is_some() {
+                Path::Resolved
+            } else {
+                Path::Unresolved
+            },
+            offload_checksum: port.offload_checksum,
+            port: index,
+            l2_len: u8::try_from(l2.len()).unwrap_or(u8::MAX),
+            mtu,
+            checksum_seed: tunnel::checksum_seed(&outer),
+            header,
+        }
+    }
+
+    fn configure_routes(&mut self, config: &Config) {
+        let mut routes = RouteTable::new();
+        for (index, port) in (0..).map(PortIndex).zip(&self.ports) {
+            for network in &port.addresses {
+                // A /32 has no network beside the address itself.
+                if network.prefix_len() < 32 {
+                    let action = RouteAction::Forward {
+                        port: index,
+                        gateway: None,
+                        source: Some(network.addr()),
+                        mtu: None,
+                    };
+                    routes.insert(Route {
+                        to: *network,
+                        action,
+                    });
+                }
+            }
+        }
+        for route in &config.routes {
+            if let IpNet::V4(to) = route.to {
+                routes.insert(Route {
+                    to,
+                    action: action_of(&route.action),
+                });
+            }
+        }
+        self.routes = routes;
+    }
+
+    fn configure_neighbors(&mut self, config: &Config, now: Ticks) {
+        for key in std::mem::take(&mut self.permanent) {
+            self.neighbors.remove(key);
+        }
+        for neighbor in &config.neighbors {
+            let port = PortIndex(u8::try_from(neighbor.port).unwrap_or(u8::MAX));
+            let key = NeighborKey {
+                port,
+                ip: neighbor.address,
+            };
+            self.neighbors.set_permanent(key, neighbor.mac, now);
+            self.permanent.push(key);
+        }
+    }
+}
+
+impl NetworkPort {
+    /// The Ethernet header, with the port's VLAN tag, of a frame to `mac`.
+    pub(super) fn l2_header(
+        &self,
+        mac: MacAddr,
+        ether_type: EtherType,
+    ) -> arrayvec::ArrayVec<u8, 18> {
+        let mut header = arrayvec::ArrayVec::new();
+        header.extend(mac.0);
+        header.extend(self.mac.0);
+        if let Some(vlan) = self.vlan {
+            header.extend(EtherType::VLAN.0.to_be_bytes());
+            header.extend(vlan.to_be_bytes());
+        }
+        header.extend(ether_type.0.to_be_bytes());
+        header
+    }
+
+    /// The port's address in the network of `neighbor`, or its first.
+    pub(super) fn source_towards(&self, neighbor: Ipv4Addr) -> Option<Ipv4Addr> {
+        let on_link = self
+            .addresses
+            .iter()
+            .find(|network| network.contains(&neighbor));
+        on_link.or(self.addresses.first()).map(Ipv4Net::addr)
+    }
+}
+
+/// The outer header with all that differs from packet to packet left 0.
+fn outer_header(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; 20] {
+    let mut header = Ipv4Fields {
+        tos: 0,
+        total_len: 0,
+        id: 0,
+        dont_fragment: false,
+        more_fragments: false,
+        fragment_offset: 0,
+        ttl: 0,
+        protocol: IpProtocol::IPIP,
+        source,
+        destination,
+    }
+    .to_bytes();
+    [header[10], header[11]] = [0, 0];
+    header
+}
+
+fn action_of(action: &config::RouteAction) -> RouteAction {
+    match *action {
+        config::RouteAction::Forward {
+            via,
+            port,
+            source,
+            mtu,
+        } => RouteAction::Forward {
+            port: PortIndex(u8::try_from(port).unwrap_or(u8::MAX)),
+            gateway: via.and_then(|address| match address {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            }),
+            source,
+            mtu: mtu.map(|mtu| mtu.max(MTU_MIN)),
+        },
+        config::RouteAction::Unreachable => RouteAction::Unreachable,
+        config::RouteAction::Blackhole => RouteAction::Blackhole,
+    }
+}

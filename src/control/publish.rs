@@ -1,0 +1,201 @@
+//! Making the forwarding state and handing it to the workers.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use hashbrown::HashSet;
+
+use super::Management;
+use crate::{
+    clock::Ticks,
+    config::Config,
+    connection::StateTimeouts,
+    forwarding::{
+        ForwardingState, PortForwarding, Presence, ServerForwarding, ServerLink, ServerLoads,
+        ServiceAddress, ServiceForwarding, ServiceTable,
+    },
+    io::Driver,
+    service::ServiceKey,
+    wire::ethernet::MacAddr,
+    worker::WorkerRequest,
+};
+
+/// Generation 0: no ports, no services.
+pub(super) fn empty(config: &Config, loads: Arc<ServerLoads>) -> Arc<ForwardingState> {
+    let nowhere = PortForwarding {
+        mac: MacAddr::default(),
+        vlan: None,
+    };
+    Arc::new(ForwardingState {
+        generation: 0,
+        ports: vec![nowhere; config.ports.len()].into(),
+        local: Arc::default(),
+        services: Arc::default(),
+        changed_services: Arc::new([]),
+        servers: Arc::new([]),
+        loads,
+        tunables: config.director.tunables,
+        timeouts: StateTimeouts::new(&config.director.timeouts),
+    })
+}
+
+impl<D: Driver> Management<D> {
+    /// Publishes a new generation when something changed and every worker has
+    /// room for it; until then the change waits. Returns whether it did.
+    pub(super) fn publish(&mut self, _now: Ticks) -> bool {
+        self.collect_retired();
+        let has_room =
+            |worker: &super::WorkerHandle<_>| worker.requests.len() + 2 <= super::REQUESTS_MAX;
+        if !self.dirty || !self.workers.iter().all(has_room) {
+            return false;
+        }
+        self.dirty = false;
+        self.state = self.next_state();
+        for worker in &self.workers {
+            // There is room, and nobody else sends.
+            let _ = worker
+                .requests
+                .try_send(WorkerRequest::Adopt(Arc::clone(&self.state)));
+            if self.end_deleted {
+                let _ = worker
+                    .requests
+                    .try_send(WorkerRequest::EndConnectionsOfDeletedServers);
+            }
+        }
+        self.end_deleted = false;
+        log::debug!("published generation {}", self.state.generation);
+        true
+    }
+
+    /// VIPs of all services.
+    pub(super) fn vips(&self) -> HashSet<Ipv4Addr> {
+        self.services
+            .iter()
+            .filter_map(|(key, _)| vip_of(key))
+            .collect()
+    }
+
+    fn collect_retired(&self) {
+        for worker in &self.workers {
+            worker.retired.try_iter().for_each(drop);
+        }
+    }
+
+    fn next_state(&mut self) -> Arc<ForwardingState> {
+        let before = &self.state;
+        let ports = self.network.port_forwarding();
+        let mut local = self.vips();
+        local.extend(self.network.own_addresses());
+        let servers: Vec<_> = self
+            .services
+            .servers()
+            .iter()
+            .map(|server| self.server_forwarding(server))
+            .collect();
+        let generation = before.generation + 1;
+        let (tunables, timeouts) = (self.services.tunables, self.services.timeouts);
+        let loads = Arc::clone(&before.loads);
+        let local = if *before.local == local {
+            Arc::clone(&before.local)
+        } else {
+            local.into()
+        };
+        let unchanged = Arc::clone(&before.services);
+
+        let changed_services = self.services.take_changed();
+        let services = if changed_services.is_empty() {
+            unchanged
+        } else {
+            self.service_table()
+        };
+        Arc::new(ForwardingState {
+            generation,
+            ports: ports.into(),
+            local,
+            services,
+            changed_services: changed_services.into(),
+            servers: servers.into(),
+            loads,
+            tunables,
+            timeouts: StateTimeouts::new(&timeouts),
+        })
+    }
+
+    fn server_forwarding(&self, server: &super::services::Server) -> ServerForwarding {
+        match (server.presence, server.key.address) {
+            (Presence::Free, _) | (_, IpAddr::V6(_)) => ServerForwarding::FREE,
+            (presence, IpAddr::V4(address)) => {
+                self.network
+                    .server_forwarding(address, presence, server.options.weight == 0)
+            }
+        }
+    }
+
+    /// The table of services: as before, but for those that were edited.
+    fn service_table(&mut self) -> Arc<ServiceTable> {
+        let mut table = ServiceTable::clone(&self.state.services);
+        for index in self.state.changed_services.iter() {
+            // Edits are told once.
+            if let Some(service) = table.service(*index) {
+                let service = ServiceForwarding {
+                    edits: Arc::new([]),
+                    ..service.clone()
+                };
+                table.set(*index, Arc::new(service));
+            }
+        }
+        for index in self.services.removed_services() {
+            table.remove(index);
+        }
+        let edited: Vec<_> = self
+            .services
+            .take_edits()
+            .filter_map(|(key, service, edits)| {
+                let address = ServiceAddress {
+                    vip: vip_of(key)?,
+                    l4_port: key.address.port(),
+                    protocol: key.protocol,
+                };
+                let scheduler = service.options.scheduler;
+                Some((
+                    service.index,
+                    address,
+                    scheduler,
+                    service.servers.clone(),
+                    edits,
+                ))
+            })
+            .collect();
+        for (index, address, scheduler, servers, edits) in edited {
+            let servers = servers
+                .into_iter()
+                .filter_map(|server| {
+                    let slot = self.services.server(server)?;
+                    Some(ServerLink {
+                        server,
+                        link: slot.link,
+                        weight: slot.options.weight,
+                    })
+                })
+                .collect();
+            let edits = edits.into();
+            let service = ServiceForwarding {
+                address,
+                scheduler,
+                servers,
+                edits,
+            };
+            table.set(index, Arc::new(service));
+        }
+        Arc::new(table)
+    }
+}
+
+pub(super) fn vip_of(key: &ServiceKey) -> Option<Ipv4Addr> {
+    match key.address.ip() {
+        IpAddr::V4(vip) => Some(vip),
+        IpAddr::V6(_) => None,
+    }
+}

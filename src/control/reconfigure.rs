@@ -1,0 +1,124 @@
+//! Taking up a changed configuration while running (SIGHUP).
+
+use std::collections::BTreeMap;
+
+use super::{
+    Management,
+    command::{Command, CommandError},
+    token_bucket::TokenBucket,
+};
+use crate::{
+    clock::Ticks,
+    config::{Config, ServiceConfig},
+    io::{Driver, Port},
+};
+
+impl<D: Driver> Management<D> {
+    /// Makes the running state what `config` says. Connections of services and
+    /// servers that stay are not touched. What cannot change while running
+    /// (`config::needs_restart`) is left as it is.
+    ///
+    /// # Errors
+    /// [`CommandError`] when the director cannot hold it all; what came before
+    /// the refused change has taken effect.
+    pub fn reconfigure(&mut self, config: &Config, now: Ticks) -> Result<(), CommandError> {
+        let descriptions: Vec<_> = self
+            .ports
+            .iter()
+            .map(|port| port.description().clone())
+            .collect();
+        let new_addresses = self.network.configure(config, &descriptions, now);
+        let director = &config.director;
+        if director.icmp_rate_per_s != self.config.director.icmp_rate_per_s {
+            let rate = director.icmp_rate_per_s;
+            self.icmp_limit = TokenBucket::new(rate, now);
+            self.fragmentation_needed_limit = TokenBucket::new(rate.saturating_mul(10), now);
+        }
+        self.config = config.clone();
+        self.dirty = true;
+        self.apply(&Command::SetTimeouts(director.timeouts), now)?;
+        self.apply(&Command::SetTunables(director.tunables), now)?;
+        self.reconfigure_services(&config.services, now)?;
+        for address in new_addresses {
+            self.announce(address, now);
+        }
+        Ok(())
+    }
+
+    /// Adds a service of the configuration with its servers.
+    pub(super) fn add_configured(
+        &mut self,
+        service: &ServiceConfig,
+        now: Ticks,
+    ) -> Result<(), CommandError> {
+        self.apply(&Command::AddService(service.key, service.options), now)?;
+        for &(key, options) in &service.servers {
+            self.apply(&Command::AddServer(service.key, key, options), now)?;
+        }
+        Ok(())
+    }
+
+    fn reconfigure_services(
+        &mut self,
+        wanted: &[ServiceConfig],
+        now: Ticks,
+    ) -> Result<(), CommandError> {
+        let unwanted: Vec<_> = self
+            .services
+            .iter()
+            .map(|(key, _)| *key)
+            .filter(|key| !wanted.iter().any(|service| service.key == *key))
+            .collect();
+        for key in unwanted {
+            self.apply(&Command::DeleteService(key), now)?;
+        }
+        for service in wanted {
+            match self
+                .services
+                .service(&service.key)
+                .map(|present| present.options)
+            {
+                None => {
+                    self.add_configured(service, now)?;
+                    continue;
+                }
+                Some(options) if options != service.options => {
+                    self.apply(&Command::EditService(service.key, service.options), now)?;
+                }
+                Some(_) => {}
+            }
+            self.reconfigure_servers(service, now)?;
+        }
+        Ok(())
+    }
+
+    fn reconfigure_servers(
+        &mut self,
+        wanted: &ServiceConfig,
+        now: Ticks,
+    ) -> Result<(), CommandError> {
+        let present: BTreeMap<_, _> = self
+            .services
+            .service(&wanted.key)
+            .into_iter()
+            .flat_map(|service| &service.servers)
+            .filter_map(|&index| self.services.server(index))
+            .map(|server| (server.key, server.options))
+            .collect();
+        for key in present.keys() {
+            if !wanted.servers.iter().any(|(server, _)| server == key) {
+                self.apply(&Command::DeleteServer(wanted.key, *key), now)?;
+            }
+        }
+        for &(key, options) in &wanted.servers {
+            match present.get(&key) {
+                None => self.apply(&Command::AddServer(wanted.key, key, options), now)?,
+                Some(before) if *before != options => {
+                    self.apply(&Command::EditServer(wanted.key, key, options), now)?;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,532 @@
+//! The services and real servers of a director: what commands change.
+//!
+//! Pure bookkeeping with the rules of Linux IPVS: the newest server stands
+//! first; a deleted server stays behind as long as connections to it are left
+//! and comes back with them when it is added again. What the packet path needs
+//! of it is made by [`super::publish`].
+#![forbid(unsafe_code)]
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use super::command::{Command, CommandError};
+use crate::{
+    control::status::Statistics,
+    forwarding::{
+        Presence, RealServerIndex, SERVERS_MAX, SERVICES_MAX, ServerLoads, ServiceEdit,
+        ServiceIndex, Weights,
+    },
+    service::{
+        ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables, WEIGHT_MAX,
+    },
+};
+
+/// All services and servers.
+#[derive(Debug)]
+pub(super) struct Services {
+    by_key: BTreeMap<ServiceKey, Service>,
+    servers: Vec<Server>,
+    free_slots: Vec<ServiceIndex>,
+    slots_made: u32,
+    links_made: u64,
+    changed: Vec<ServiceIndex>,
+    loads: Arc<ServerLoads>,
+    /// The kernel's settings.
+    pub tunables: Tunables,
+    /// How long connections live without a packet.
+    pub timeouts: Timeouts,
+}
+
+/// A virtual service.
+#[derive(Debug)]
+pub(super) struct Service {
+    /// Its slot.
+    pub index: ServiceIndex,
+    /// What can be changed of it.
+    pub options: ServiceOptions,
+    /// Its servers, the newest first.
+    pub servers: Vec<RealServerIndex>,
+    /// What happened to it since it was last published, oldest first.
+    pub edits: Vec<ServiceEdit>,
+    /// What went to servers while they were in its list and are no longer.
+    left_behind: Statistics,
+}
+
+/// A slot for a real server.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    /// Whether there is one.
+    pub presence: Presence,
+    /// The service it is or was in.
+    pub service: ServiceKey,
+    /// Its address.
+    pub key: ServerKey,
+    /// Weight and thresholds.
+    pub options: ServerOptions,
+    /// Differs each time it is put into a list.
+    pub link: u64,
+    /// Generation in which it was deleted.
+    deleted_in: u64,
+    /// Counters of the slot when it was last zeroed.
+    zeroed_at: Statistics,
+    /// Counters of the slot when its service began to count it.
+    listed_at: Statistics,
+}
+
+/// Reads the counters of a slot: what went to its server, over all workers,
+/// since the director started.
+pub(super) type ReadTotals<'a> = &'a dyn Fn(RealServerIndex) -> Statistics;
+
+impl Services {
+    /// No service yet.
+    pub(super) fn new(loads: Arc<ServerLoads>, tunables: Tunables, timeouts: Timeouts) -> Self {
+        Self {
+            by_key: BTreeMap::new(),
+            servers: Vec::new(),
+            free_slots: Vec::new(),
+            slots_made: 0,
+            links_made: 0,
+            changed: Vec::new(),
+            loads,
+            tunables,
+            timeouts,
+        }
+    }
+
+    /// All services in the order of their keys.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ServiceKey, &Service)> {
+        self.by_key.iter()
+    }
+
+    /// The service with this key.
+    pub(super) fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        self.by_key.get(key)
+    }
+
+    /// All slots for servers, by index.
+    pub(super) fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// The server in a slot.
+    pub(super) fn server(&self, index: RealServerIndex) -> Option<&Server> {
+        self.servers.get(index.as_usize())
+    }
+
+    /// Carries out a command. `generation` is the one that will show it.
+    ///
+    /// # Errors
+    /// [`CommandError`]; nothing has changed then.
+    pub(super) fn apply(
+        &mut self,
+        command: &Command,
+        generation: u64,
+        totals: ReadTotals<'_>,
+    ) -> Result<(), CommandError> {
+        match command {
+            Command::AddService(key, options) => self.add_service(*key, *options),
+            Command::EditService(key, options) => self.edit_service(key, *options),
+            Command::DeleteService(key) => self.delete_service(key, generation, totals),
+            Command::AddServer(service, key, options) => {
+                self.add_server(*service, *key, *options, totals)
+            }
+            Command::EditServer(service, key, options) => self.edit_server(service, key, *options),
+            Command::DeleteServer(service, key) => {
+                self.delete_server(service, key, generation, totals)
+            }
+            Command::Flush => {
+                let keys: Vec<_> = self.by_key.keys().copied().collect();
+                keys.iter()
+                    .try_for_each(|key| self.delete_service(key, generation, totals))
+            }
+            Command::Zero(Some(key)) => self.zero(key, totals),
+            Command::Zero(None) => {
+                let keys: Vec<_> = self.by_key.keys().copied().collect();
+                keys.iter().try_for_each(|key| self.zero(key, totals))
+            }
+            Command::SetTimeouts(timeouts) => {
+                self.timeouts = *timeouts;
+                Ok(())
+            }
+            Command::SetTunables(tunables) => {
+                self.tunables = *tunables;
+                Ok(())
+            }
+        }
+    }
+
+    /// What went through a service.
+    pub(super) fn statistics(&self, service: &Service, totals: ReadTotals<'_>) -> Statistics {
+        let listed = service.servers.iter().filter_map(|&index| {
+            self.server(index)
+                .map(|server| difference(totals(index), server.listed_at))
+        });
+        listed.fold(service.left_behind, sum)
+    }
+
+    /// What went to a server since it was new or zeroed.
+    pub(super) fn server_statistics(
+        &self,
+        index: RealServerIndex,
+        totals: ReadTotals<'_>,
+    ) -> Statistics {
+        self.server(index)
+            .map(|server| difference(totals(index), server.zeroed_at))
+            .unwrap_or_default()
+    }
+
+    /// The slots of services that changed since the last call. Their edits are
+    /// to be taken with [`take_edits`](Self::take_edits).
+    pub(super) fn take_changed(&mut self) -> Vec<ServiceIndex> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+
+    /// The slots of services that were deleted and not yet used again.
+    pub(super) fn removed_services(&self) -> impl Iterator<Item = ServiceIndex> {
+        self.free_slots.iter().copied()
+    }
+
+    /// The edits of each changed service, which are then forgotten.
+    pub(super) fn take_edits(
+        &mut self,
+    ) -> impl Iterator<Item = (&ServiceKey, &Service, Vec<ServiceEdit>)> {
+        self.by_key
+            .iter_mut()
+            .filter(|(_, service)| !service.edits.is_empty())
+            .map(|(key, service)| {
+                let edits = std::mem::take(&mut service.edits);
+                (key, &*service, edits)
+            })
+    }
+
+    /// Frees the slots of deleted servers that no worker can have a connection
+    /// to any more: all of them work with generation `oldest` or later.
+    /// Returns whether there was one.
+    pub(super) fn free_deleted(&mut self, oldest: u64) -> bool {
+        let mut freed = false;
+        for (index, server) in (0..).zip(&mut self.servers) {
+            if server.presence == Presence::Deleted
+                && server.deleted_in <= oldest
+                && self.loads.of(RealServerIndex(index)).is_idle()
+            {
+                server.presence = Presence::Free;
+                freed = true;
+            }
+        }
+        freed
+    }
+
+    fn add_service(
+        &mut self,
+        key: ServiceKey,
+        options: ServiceOptions,
+    ) -> Result<(), CommandError> {
+        check_ipv4(key.address.ip())?;
+        if self.by_key.contains_key(&key) {
+            return Err(CommandError::ServiceExists(key));
+        }
+        let index = match self.free_slots.pop() {
+            Some(index) => index,
+            None if self.slots_made as usize >= SERVICES_MAX => {
+                return Err(CommandError::Full {
+                    what: "services",
+                    limit: SERVICES_MAX,
+                });
+            }
+            None => {
+                self.slots_made += 1;
+                ServiceIndex(self.slots_made - 1)
+            }
+        };
+        let service = Service {
+            index,
+            options,
+            servers: Vec::new(),
+            edits: vec![ServiceEdit::SchedulerSet(Weights::of([]))],
+            left_behind: Statistics::default(),
+        };
+        self.by_key.insert(key, service);
+        self.changed.push(index);
+        Ok(())
+    }
+
+    fn edit_service(
+        &mut self,
+        key: &ServiceKey,
+        options: ServiceOptions,
+    ) -> Result<(), CommandError> {
+        let weights = self.weights(key);
+        let service = self
+            .by_key
+            .get_mut(key)
+            .ok_or(CommandError::NoSuchService(*key))?;
+        // The same scheduler again keeps its state, as in Linux IPVS.
+        if service.options.scheduler != options.scheduler {
+            service.edits.push(ServiceEdit::SchedulerSet(weights));
+            self.changed.push(service.index);
+        }
+        service.options = options;
+        Ok(())
+    }
+
+    fn delete_service(
+        &mut self,
+        key: &ServiceKey,
+        generation: u64,
+        totals: ReadTotals<'_>,
+    ) -> Result<(), CommandError> {
+        let service = self
+            .by_key
+            .get(key)
+            .ok_or(CommandError::NoSuchService(*key))?;
+        for index in service.servers.clone() {
+            self.unlist(key, index, generation, totals);
+        }
+        if let Some(service) = self.by_key.remove(key) {
+            self.changed.push(service.index);
+            self.free_slots.push(service.index);
+        }
+        Ok(())
+    }
+
+    fn add_server(
+        &mut self,
+        service_key: ServiceKey,
+        key: ServerKey,
+        options: ServerOptions,
+        totals: ReadTotals<'_>,
+    ) -> Result<(), CommandError> {
+        check_ipv4(key.address)?;
+        check_options(&options)?;
+        if self.find(&service_key, &key)?.is_some() {
+            return Err(CommandError::ServerExists(service_key, key));
+        }
+        let index = self.slot_for(&service_key, &key)?;
+        self.links_made += 1;
+        let listed_at = totals(index);
+        let Some(server) = self.servers.get_mut(index.as_usize()) else {
+            return Err(CommandError::Full {
+                what: "real servers",
+                limit: SERVERS_MAX,
+            });
+        };
+        if server.presence == Presence::Free {
+            server.zeroed_at = listed_at;
+            self.loads.of(index).set_thresholds(0, 0);
+        }
+        server.presence = Presence::Listed;
+        server.service = service_key;
+        server.key = key;
+        server.options = options;
+        server.link = self.links_made;
+        server.listed_at = listed_at;
+        self.loads
+            .of(index)
+            .set_thresholds(options.upper_threshold, options.lower_threshold);
+        if let Some(service) = self.by_key.get_mut(&service_key) {
+            service.servers.insert(0, index);
+        }
+        self.list_changed(&service_key);
+        Ok(())
+    }
+
+    fn edit_server(
+        &mut self,
+        service_key: &ServiceKey,
+        key: &ServerKey,
+        options: ServerOptions,
+    ) -> Result<(), CommandError> {
+        check_options(&options)?;
+        let index = self
+            .find(service_key, key)?
+            .ok_or(CommandError::NoSuchServer(*service_key, *key))?;
+        if let Some(server) = self.servers.get_mut(index.as_usize()) {
+            server.options = options;
+        }
+        self.loads
+            .of(index)
+            .set_thresholds(options.upper_threshold, options.lower_threshold);
+        self.list_changed(service_key);
+        Ok(())
+    }
+
+    fn delete_server(
+        &mut self,
+        service_key: &ServiceKey,
+        key: &ServerKey,
+        generation: u64,
+        totals: ReadTotals<'_>,
+    ) -> Result<(), CommandError> {
+        let index = self
+            .find(service_key, key)?
+            .ok_or(CommandError::NoSuchServer(*service_key, *key))?;
+        self.unlist(service_key, index, generation, totals);
+        self.list_changed(service_key);
+        Ok(())
+    }
+
+    fn zero(&mut self, key: &ServiceKey, totals: ReadTotals<'_>) -> Result<(), CommandError> {
+        let service = self
+            .by_key
+            .get_mut(key)
+            .ok_or(CommandError::NoSuchService(*key))?;
+        service.left_behind = Statistics::default();
+        for &index in &service.servers {
+            if let Some(server) = self.servers.get_mut(index.as_usize()) {
+                server.zeroed_at = totals(index);
+                server.listed_at = server.zeroed_at;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a server out of its service's list. Its slot waits for its
+    /// connections to end, or for its return.
+    fn unlist(
+        &mut self,
+        service_key: &ServiceKey,
+        index: RealServerIndex,
+        generation: u64,
+        totals: ReadTotals<'_>,
+    ) {
+        let Some(server) = self.servers.get_mut(index.as_usize()) else {
+            return;
+        };
+        server.presence = Presence::Deleted;
+        server.deleted_in = generation;
+        let passed = difference(totals(index), server.listed_at);
+        if let Some(service) = self.by_key.get_mut(service_key) {
+            service.servers.retain(|listed| *listed != index);
+            service.left_behind = sum(service.left_behind, passed);
+        }
+    }
+
+    /// The listed server with this key, or `None`; an error without a service.
+    fn find(
+        &self,
+        service_key: &ServiceKey,
+        key: &ServerKey,
+    ) -> Result<Option<RealServerIndex>, CommandError> {
+        let service = self
+            .by_key
+            .get(service_key)
+            .ok_or(CommandError::NoSuchService(*service_key))?;
+        Ok(service
+            .servers
+            .iter()
+            .copied()
+            .find(|&index| self.server(index).is_some_and(|server| server.key == *key)))
+    }
+
+    /// The slot that a server gets: its old one while connections are left, or
+    /// a free one.
+    fn slot_for(
+        &mut self,
+        service: &ServiceKey,
+        key: &ServerKey,
+    ) -> Result<RealServerIndex, CommandError> {
+        let mut free = None;
+        for (index, server) in (0..).map(RealServerIndex).zip(&self.servers) {
+            match server.presence {
+                Presence::Deleted if server.service == *service && server.key == *key => {
+                    return Ok(index);
+                }
+                Presence::Free if free.is_none() => free = Some(index),
+                _ => {}
+            }
+        }
+        if let Some(index) = free {
+            return Ok(index);
+        }
+        let index = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
+        if index as usize >= SERVERS_MAX {
+            return Err(CommandError::Full {
+                what: "real servers",
+                limit: SERVERS_MAX,
+            });
+        }
+        self.servers.push(Server {
+            presence: Presence::Free,
+            service: *service,
+            key: *key,
+            options: ServerOptions::default(),
+            link: 0,
+            deleted_in: 0,
+            zeroed_at: Statistics::default(),
+            listed_at: Statistics::default(),
+        });
+        Ok(RealServerIndex(index))
+    }
+
+    fn list_changed(&mut self, key: &ServiceKey) {
+        let weights = self.weights(key);
+        if let Some(service) = self.by_key.get_mut(key) {
+            service.edits.push(ServiceEdit::ListChanged(weights));
+            self.changed.push(service.index);
+        }
+    }
+
+    fn weights(&self, key: &ServiceKey) -> Weights {
+        let servers = self
+            .by_key
+            .get(key)
+            .map(|service| service.servers.as_slice());
+        let listed = servers.unwrap_or_default().iter();
+        Weights::of(
+            listed
+                .filter_map(|&index| self.server(index))
+                .map(|server| server.options.weight),
+        )
+    }
+}
+
+fn check_ipv4(address: IpAddr) -> Result<(), CommandError> {
+    if address.is_ipv4() {
+        Ok(())
+    } else {
+        Err(CommandError::NotIpv4(address))
+    }
+}
+
+fn check_options(options: &ServerOptions) -> Result<(), CommandError> {
+    let ServerOptions {
+        weight,
+        upper_threshold: upper,
+        lower_threshold: lower,
+    } = *options;
+    if weight > WEIGHT_MAX {
+        Err(CommandError::WeightOutOfRange(weight))
+    } else if lower > upper {
+        Err(CommandError::ThresholdsCrossed { lower, upper })
+    } else {
+        Ok(())
+    }
+}
+
+fn sum(a: Statistics, b: Statistics) -> Statistics {
+    Statistics {
+        connections: a.connections + b.connections,
+        in_packets: a.in_packets + b.in_packets,
+        in_bytes: a.in_bytes + b.in_bytes,
+        out_packets: a.out_packets + b.out_packets,
+        out_bytes: a.out_bytes + b.out_bytes,
+    }
+}
+
+/// What was added since `earlier`. Workers count on while this is computed, so
+/// that a later reading may seem the smaller one.
+fn difference(now: Statistics, earlier: Statistics) -> Statistics {
+    Statistics {
+        connections: now.connections.saturating_sub(earlier.connections),
+        in_packets: now.in_packets.saturating_sub(earlier.in_packets),
+        in_bytes: now.in_bytes.saturating_sub(earlier.in_bytes),
+        out_packets: now.out_packets.saturating_sub(earlier.out_packets),
+        out_bytes: now.out_bytes.saturating_sub(earlier.out_bytes),
+    }
+}
+
+#[cfg(test)]
+#[path = "services_tests.rs"]
+mod tests;

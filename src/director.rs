@@ -1,0 +1,114 @@
+//! Putting a director together: workers and a management thread over the
+//! ports of one driver, connected by their queues.
+//!
+//! Nothing here starts a thread or reads a clock. [`crate::run`] does that for
+//! the program; tests drive the parts by hand with a virtual clock.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use crossbeam::channel::Receiver;
+
+use crate::{
+    clock::Ticks,
+    config::Config,
+    connection::{Table, TableError},
+    control::{
+        Management, Parts, ProcessInfo, command::CommandError, connect, initial_state,
+        socket::ControlRequest,
+    },
+    counters::WorkerCounters,
+    flow::HashKey,
+    forwarding::{SERVERS_MAX, ServerLoads},
+    io::Driver,
+    worker::{Worker, WorkerQueues},
+};
+
+/// What a director is put together from.
+#[derive(Debug)]
+pub struct Materials<D: Driver> {
+    /// Started ports, in configuration order.
+    pub ports: Vec<D::Port>,
+    /// The queues of each worker, in the order of `worker_cores`.
+    pub queues: Vec<WorkerQueues<D>>,
+    /// Packets for the management thread.
+    pub pool: D::Pool,
+    /// NUMA node of the ports, when they have one: connection tables are put
+    /// there.
+    pub numa_node: Option<u32>,
+    /// Requests from the control socket.
+    pub requests: Receiver<ControlRequest>,
+    /// What the director says about itself.
+    pub info: ProcessInfo,
+}
+
+/// A director, ready to run.
+#[derive(Debug)]
+pub struct Director<D: Driver> {
+    /// The management thread's part.
+    pub management: Management<D>,
+    /// The workers, in the order of `worker_cores`.
+    pub workers: Vec<Worker<D>>,
+}
+
+/// Why a director could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum AssemblyError {
+    /// The connection tables do not fit.
+    #[error("the connection tables cannot be made: {0}")]
+    Table(#[from] TableError),
+    /// The configured services do not fit.
+    #[error(transparent)]
+    Services(#[from] CommandError),
+}
+
+/// Puts a director together.
+///
+/// # Errors
+/// [`AssemblyError`] when memory or limits do not suffice.
+pub fn assemble<D: Driver>(
+    config: Config,
+    materials: Materials<D>,
+    now: Ticks,
+) -> Result<Director<D>, AssemblyError> {
+    let state = initial_state(&config, ServerLoads::new(SERVERS_MAX));
+    let connections_max = u32::try_from(config.director.connections_max).unwrap_or(u32::MAX);
+    let hash_key = HashKey::random();
+    let count = materials.queues.len();
+    let cores = config
+        .director
+        .worker_cores
+        .iter()
+        .copied()
+        .chain(std::iter::repeat(0));
+
+    let mut workers = Vec::with_capacity(count);
+    let mut handles = Vec::with_capacity(count);
+    for ((index, queues), core) in materials.queues.into_iter().enumerate().zip(cores) {
+        let counters = WorkerCounters::new(SERVERS_MAX);
+        let (handle, channels) = connect(core, Arc::clone(&counters));
+        let table = Table::new(connections_max, hash_key, materials.numa_node)?;
+        let state = Arc::clone(&state);
+        workers.push(Worker::new(
+            (index, count),
+            state,
+            table,
+            counters,
+            queues,
+            channels,
+        ));
+        handles.push(handle);
+    }
+    let parts = Parts {
+        ports: materials.ports,
+        pool: materials.pool,
+        workers: handles,
+        state,
+        requests: materials.requests,
+        info: materials.info,
+    };
+    Ok(Director {
+        management: Management::new(config, parts, now)?,
+        workers,
+    })
+}

@@ -1,0 +1,53 @@
+//! Which connection an ICMP error from the client's side belongs to (RFC 792):
+//! the packet it quotes went from the VIP to the client.
+
+use super::{
+    DropReason, Exit,
+    parse::{PROTOCOL_TCP, PROTOCOL_UDP, sum_words},
+};
+use crate::flow::FlowKeyV4;
+
+/// Whether an ICMP message is an error that real servers get to see:
+/// destination unreachable, source quench or time exceeded.
+pub(super) fn is_forwarded_kind(message: &[u8]) -> bool {
+    matches!(message.first(), Some(3 | 4 | 11))
+}
+
+/// Whether a host would answer the message: echo request or timestamp request.
+pub(super) fn is_query(message: &[u8]) -> bool {
+    matches!(message.first(), Some(8 | 13))
+}
+
+/// The flow of the connection that an ICMP error is about, as the client's own
+/// packets have it. Four quoted bytes after the IP header suffice.
+pub(super) fn flow_of_error(message: &[u8]) -> Result<FlowKeyV4, Exit> {
+    const UNRELATED: Exit = Exit::Drop(DropReason::IcmpErrorUnrelated);
+    let quoted = message.get(8..).ok_or(UNRELATED)?;
+    let header: &[u8; 20] = quoted.first_chunk().ok_or(UNRELATED)?;
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    let offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    let protocol = header[9];
+    if header[0] >> 4 != 4
+        || header_len < 20
+        || offset != 0
+        || !matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP)
+    {
+        return Err(UNRELATED);
+    }
+    let ports: &[u8; 4] = quoted
+        .get(header_len..)
+        .and_then(<[u8]>::first_chunk)
+        .ok_or(UNRELATED)?;
+    Ok(FlowKeyV4 {
+        client: u32::from_be_bytes([header[16], header[17], header[18], header[19]]),
+        vip: u32::from_be_bytes([header[12], header[13], header[14], header[15]]),
+        client_port: u16::from_be_bytes([ports[2], ports[3]]),
+        service_port: u16::from_be_bytes([ports[0], ports[1]]),
+        protocol,
+    })
+}
+
+/// Whether the checksum of an ICMP message is right.
+pub(super) fn has_sound_checksum(message: &[u8]) -> bool {
+    sum_words(message) == 0xffff
+}

@@ -1,0 +1,197 @@
+//! Steps 3 and 4 of a packet: what it is, found out once.
+
+use std::net::Ipv4Addr;
+
+use super::{DropReason, Exit, PuntReason};
+use crate::{flow::FlowKeyV4, forwarding::PortForwarding, tunnel::Inner, wire::ethernet::MacAddr};
+
+/// What later steps need to know of an IPv4 packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parsed {
+    /// Length, TOS, TTL and place of the IPv4 header.
+    pub(super) inner: Inner,
+    /// Whether IPv4 options follow the header.
+    pub(super) has_options: bool,
+    /// Whether the DF flag is set.
+    pub(super) dont_fragment: bool,
+    /// What it carries.
+    pub(super) payload: Payload,
+}
+
+/// What an IPv4 packet carries.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Payload {
+    /// A TCP segment or UDP datagram: the flow, and TCP's flags (0 for UDP).
+    Flow(FlowKeyV4, u8),
+    /// An ICMP message that starts this many bytes into the frame.
+    Icmp {
+        message_offset: u16,
+        destination: Ipv4Addr,
+    },
+    /// A fragment of whatever.
+    Fragment { destination: Ipv4Addr },
+    /// Another protocol.
+    Other { destination: Ipv4Addr },
+}
+
+/// Looks at a received frame: Ethernet, at most one VLAN tag, and IPv4 as
+/// RFC 1812 section 5.2.2 asks.
+#[inline]
+pub(super) fn parse(frame: &[u8], port: &PortForwarding) -> Result<Parsed, Exit> {
+    let (ether_type, l3_offset) = parse_ethernet(frame, port)?;
+    match ether_type {
+        ETHER_TYPE_IPV4 => parse_ipv4(frame, l3_offset),
+        ETHER_TYPE_ARP => Err(Exit::Punt(PuntReason::Arp)),
+        _ => Err(Exit::Drop(DropReason::UnknownEtherType)),
+    }
+}
+
+#[inline]
+fn parse_ethernet(frame: &[u8], port: &PortForwarding) -> Result<(u16, u8), Exit> {
+    const SHORT: Exit = Exit::Drop(DropReason::FrameTooShort);
+    let (header, rest) = frame.split_first_chunk::<14>().ok_or(SHORT)?;
+    let [d0, d1, d2, d3, d4, d5, .., t0, t1] = *header;
+    let destination = MacAddr([d0, d1, d2, d3, d4, d5]);
+    let mut ether_type = u16::from_be_bytes([t0, t1]);
+    let mut l3_offset = 14;
+    let mut vlan = None;
+    if ether_type == ETHER_TYPE_VLAN {
+        let [c0, c1, t0, t1] = *rest.first_chunk::<4>().ok_or(SHORT)?;
+        // VLAN 0 is a priority tag only (IEEE 802.1Q-2018 section 6.9).
+        vlan = Some(u16::from_be_bytes([c0, c1]) & 0x0fff).filter(|id| *id != 0);
+        ether_type = u16::from_be_bytes([t0, t1]);
+        l3_offset = 18;
+    }
+    if vlan != port.vlan {
+        return Err(Exit::Drop(DropReason::OtherVlan));
+    }
+    // A broadcast is only ever an ARP request here.
+    if destination != port.mac
+        && !(destination == MacAddr::BROADCAST && ether_type == ETHER_TYPE_ARP)
+    {
+        return Err(Exit::Drop(DropReason::OtherMac));
+    }
+    Ok((ether_type, l3_offset))
+}
+
+#[inline]
+fn parse_ipv4(frame: &[u8], l3_offset: u8) -> Result<Parsed, Exit> {
+    const BAD: Exit = Exit::Drop(DropReason::BadIpv4Header);
+    let packet = frame.get(usize::from(l3_offset)..).ok_or(BAD)?;
+    let header: &[u8; 20] = packet.first_chunk().ok_or(BAD)?;
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    let total_len = u16::from_be_bytes([header[2], header[3]]);
+    if header[0] >> 4 != 4
+        || header_len < 20
+        || usize::from(total_len) < header_len
+        || usize::from(total_len) > packet.len()
+    {
+        return Err(BAD);
+    }
+    let sum = if header_len == 20 {
+        sum_words(header)
+    } else {
+        sum_words(packet.get(..header_len).ok_or(BAD)?)
+    };
+    if sum != 0xffff {
+        return Err(Exit::Drop(DropReason::BadIpv4Checksum));
+    }
+
+    let flags = u16::from_be_bytes([header[6], header[7]]);
+    let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
+    let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
+    let l4 = packet.get(header_len..usize::from(total_len)).ok_or(BAD)?;
+    let payload = if flags & FRAGMENT_MASK != 0 {
+        Payload::Fragment {
+            destination: destination.into(),
+        }
+    } else {
+        let destination_ip = Ipv4Addr::from(destination);
+        match header[9] {
+            PROTOCOL_TCP => parse_tcp(l4, source, destination)?,
+            PROTOCOL_UDP => parse_udp(l4, source, destination)?,
+            PROTOCOL_ICMP => Payload::Icmp {
+                message_offset: u16::from(l3_offset) + u16::from(header[0] & 0x0f) * 4,
+                destination: destination_ip,
+            },
+            _ => Payload::Other {
+                destination: destination_ip,
+            },
+        }
+    };
+    let inner = Inner {
+        l3_offset,
+        total_len,
+        tos: header[1],
+        ttl: header[8],
+    };
+    let has_options = header_len > 20;
+    Ok(Parsed {
+        inner,
+        has_options,
+        dont_fragment: flags & DONT_FRAGMENT != 0,
+        payload,
+    })
+}
+
+#[inline]
+fn parse_tcp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
+    let header: &[u8; 20] = l4
+        .first_chunk()
+        .ok_or(Exit::Drop(DropReason::TruncatedL4))?;
+    Ok(Payload::Flow(
+        flow(header, client, vip, PROTOCOL_TCP),
+        header[13],
+    ))
+}
+
+#[inline]
+fn parse_udp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
+    let header: &[u8; 8] = l4
+        .first_chunk()
+        .ok_or(Exit::Drop(DropReason::TruncatedL4))?;
+    Ok(Payload::Flow(flow(header, client, vip, PROTOCOL_UDP), 0))
+}
+
+#[inline]
+fn flow<const N: usize>(header: &[u8; N], client: u32, vip: u32, protocol: u8) -> FlowKeyV4 {
+    let (client_port, service_port) = match header.first_chunk::<4>() {
+        Some([a, b, c, d]) => (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])),
+        None => (0, 0),
+    };
+    FlowKeyV4 {
+        client,
+        vip,
+        client_port,
+        service_port,
+        protocol,
+    }
+}
+
+/// Sum of 16-bit words in ones' complement, folded (RFC 1071): 0xffff over a
+/// sound header.
+#[inline]
+pub(super) fn sum_words(bytes: &[u8]) -> u16 {
+    let (words, odd) = bytes.as_chunks::<2>();
+    let mut sum: u32 = words
+        .iter()
+        .map(|word| u32::from(u16::from_be_bytes(*word)))
+        .sum();
+    if let Some(&last) = odd.first() {
+        sum += u32::from(last) << 8;
+    }
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let [_, _, high, low] = sum.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
+const ETHER_TYPE_IPV4: u16 = 0x0800;
+const ETHER_TYPE_ARP: u16 = 0x0806;
+const ETHER_TYPE_VLAN: u16 = 0x8100;
+pub(super) const PROTOCOL_ICMP: u8 = 1;
+pub(super) const PROTOCOL_TCP: u8 = 6;
+pub(super) const PROTOCOL_UDP: u8 = 17;
+const DONT_FRAGMENT: u16 = 0x4000;
+/// More-fragments flag and offset.
+const FRAGMENT_MASK: u16 = 0x3fff;

@@ -1,0 +1,126 @@
+//! rr: each server in turn, weights ignored but for 0.
+//!
+//! The cursor stands on the server picked last. A server that is put into the
+//! list stands at its head and does not move the cursor; when the server under
+//! the cursor goes, the cursor moves to the one in front of it.
+
+use super::{Schedule, is_usable};
+use crate::forwarding::{RealServerIndex, ServerLink, ServerLoads, Weights};
+
+#[derive(Debug)]
+pub(super) struct RoundRobin {
+    /// Position of the server picked last; `None` stands before the head.
+    cursor: Option<usize>,
+    /// The links of the list at the last pick or change, in order.
+    links: Vec<u64>,
+}
+
+impl Schedule for RoundRobin {
+    fn start(_: Weights) -> Self {
+        Self {
+            cursor: None,
+            links: Vec::new(),
+        }
+    }
+
+    fn list_changed(&mut self, servers: &[ServerLink], _: Weights) {
+        self.cursor = self.cursor.and_then(|cursor| {
+            let up_to_cursor = self.links.get(..=cursor)?;
+            up_to_cursor
+                .iter()
+                .rev()
+                .find_map(|link| servers.iter().position(|server| server.link == *link))
+        });
+        self.links.clear();
+        self.links.extend(servers.iter().map(|server| server.link));
+    }
+
+    fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex> {
+        let start = self.cursor.map_or(0, |cursor| cursor + 1);
+        let (before, after) = servers.split_at_checked(start)?;
+        let in_turn = after.iter().zip(start..).chain(before.iter().zip(0..));
+        let (link, position) = in_turn
+            .into_iter()
+            .find(|(link, _)| is_usable(link, loads))?;
+        self.cursor = Some(position);
+        Some(link.server)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::test_support::*, *};
+
+    #[test]
+    fn servers_take_turns_newest_first() {
+        let servers = list(&[3, 2, 1]);
+        let mut rr: RoundRobin = started(&servers);
+        let loads = ServerLoads::new(8);
+        assert_eq!(picks(&mut rr, &servers, &loads, 7), [3, 2, 1, 3, 2, 1, 3]);
+    }
+
+    #[test]
+    fn weight_0_and_overloaded_servers_are_passed_over() {
+        let servers = list(&[1, 0, 1]);
+        let mut rr: RoundRobin = started(&servers);
+        let loads = ServerLoads::new(8);
+        loads.of(RealServerIndex(3)).set_thresholds(1, 0);
+        assert_eq!(picks(&mut rr, &servers, &loads, 3), [3, 1, 1]);
+        loads.of(RealServerIndex(1)).set_thresholds(1, 0);
+        loads.of(RealServerIndex(1)).open(true);
+        assert_eq!(rr.pick(&servers, &loads), None);
+    }
+
+    /// The picks of recording 12_dynamic_rr.
+    #[test]
+    fn the_cursor_follows_changes_of_the_list() {
+        let loads = ServerLoads::new(8);
+        let mut servers = list(&[1, 1, 1]);
+        let mut rr: RoundRobin = started(&servers);
+        let weights = Weights { max: 1, gcd: 1 };
+        assert_eq!(picks(&mut rr, &servers, &loads, 4), [3, 2, 1, 3]);
+        servers.insert(
+            0,
+            ServerLink {
+                server: RealServerIndex(4),
+                link: 4,
+                weight: 1,
+            },
+        );
+        rr.list_changed(&servers, weights);
+        assert_eq!(picks(&mut rr, &servers, &loads, 6), [2, 1, 4, 3, 2, 1]);
+        servers.retain(|link| link.server.0 != 2);
+        rr.list_changed(&servers, weights);
+        assert_eq!(picks(&mut rr, &servers, &loads, 6), [4, 3, 1, 4, 3, 1]);
+    }
+
+    #[test]
+    fn when_the_server_under_the_cursor_goes_the_cursor_moves_to_its_predecessor() {
+        let loads = ServerLoads::new(8);
+        let mut servers = list(&[1, 1, 1, 1]);
+        let mut rr: RoundRobin = started(&servers);
+        assert_eq!(picks(&mut rr, &servers, &loads, 3), [4, 3, 2]);
+        servers.retain(|link| link.server.0 != 2);
+        rr.list_changed(&servers, Weights { max: 1, gcd: 1 });
+        assert_eq!(picks(&mut rr, &servers, &loads, 2), [1, 4]);
+    }
+
+    #[test]
+    fn a_server_that_comes_back_is_a_new_one_in_the_list() {
+        let loads = ServerLoads::new(8);
+        let mut servers = list(&[1, 1, 1]);
+        let mut rr: RoundRobin = started(&servers);
+        assert_eq!(picks(&mut rr, &servers, &loads, 2), [3, 2]);
+        let mut again = servers.remove(1);
+        again.link = 9;
+        servers.insert(0, again);
+        rr.list_changed(&servers, Weights { max: 1, gcd: 1 });
+        assert_eq!(picks(&mut rr, &servers, &loads, 3), [1, 2, 3]);
+    }
+
+    #[test]
+    fn an_empty_list_has_no_server() {
+        let mut rr: RoundRobin = started(&[]);
+        assert_eq!(rr.pick(&[], &ServerLoads::new(1)), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! wrr: each server in turn, as often as its weight says.
+//!
+//! The classic cyclic method: a current weight falls from the largest weight
+//! to 1 in steps of the greatest common divisor, and in each round the servers
+//! at or above it are picked in turn. Any change of the list puts the cursor
+//! back to the head and the current weight onto the grid of the new weights.
+
+use super::{Schedule, is_usable};
+use crate::forwarding::{RealServerIndex, ServerLink, ServerLoads, Weights};
+
+#[derive(Debug)]
+pub(super) struct WeightedRoundRobin {
+    /// Position of the server picked last; `None` stands before the head.
+    cursor: Option<usize>,
+    /// Servers below this weight are passed over in the present round.
+    current_weight: u32,
+    /// The lowest grid point that only the heaviest servers reach.
+    weight_top: u32,
+    /// Distance of two rounds.
+    step: u32,
+}
+
+impl WeightedRoundRobin {
+    fn set_weights(&mut self, weights: Weights) {
+        self.cursor = None;
+        self.step = weights.gcd;
+        self.weight_top = weights.max.saturating_sub(weights.gcd - 1);
+    }
+
+    /// Goes down one round; from the lowest to the highest. Says whether it
+    /// was the lowest.
+    fn next_round(&mut self) -> bool {
+        match self.current_weight.checked_sub(self.step) {
+            Some(weight) if weight > 0 => {
+                self.current_weight = weight;
+                false
+            }
+            _ => {
+                self.current_weight = self.weight_top;
+                true
+            }
+        }
+    }
+}
+
+impl Schedule for WeightedRoundRobin {
+    fn start(weights: Weights) -> Self {
+        let mut state = Self {
+            cursor: None,
+            current_weight: 0,
+            weight_top: 0,
+            step: 1,
+        };
+        state.set_weights(weights);
+        state.current_weight = state.weight_top;
+        state
+    }
+
+    fn list_changed(&mut self, _: &[ServerLink], weights: Weights) {
+        self.set_weights(weights);
+        if self.current_weight > self.weight_top || self.current_weight == 0 {
+            self.current_weight = self.weight_top;
+        } else if self.step > 1 {
+            self.current_weight = self.current_weight / self.step * self.step + 1;
+        }
+    }
+
+    fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex> {
+        if !servers.iter().any(|link| is_usable(link, loads)) {
+            return None;
+        }
+        // Ends: some server is usable, so the lowest round (weight 1) after at
+        // most one wrap picks one.
+        let mut wraps = 0;
+        while wraps <= 2 {
+            let start = self.cursor.map_or(0, |cursor| cursor + 1);
+            let rest = servers.iter().zip(0..).skip(start);
+            let found = rest
+                .into_iter()
+                .find(|(link, _)| link.weight >= self.current_weight && is_usable(link, loads));
+            if let Some((link, position)) = found {
+                self.cursor = Some(position);
+                return Some(link.server);
+            }
+            self.cursor = None;
+            wraps += u32::from(self.next_round());
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::test_support::*, *};
+
+    /// The picks of recordings 07_wrr_w321, _w111, _w420 and _w321_revadd.
+    #[test]
+    fn picks_are_those_of_the_recorded_kernel() {
+        for (weights, expected) in [
+            (&[3, 2, 1], [3, 2, 1, 1, 2, 1, 3, 2, 1, 1, 2, 1]),
+            (&[1, 1, 1], [3, 2, 1, 3, 2, 1, 3, 2, 1, 3, 2, 1]),
+        ] {
+            let servers = list(weights);
+            let mut wrr: WeightedRoundRobin = started(&servers);
+            assert_eq!(
+                picks(&mut wrr, &servers, &ServerLoads::new(8), 12),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn a_weight_of_0_gets_nothing() {
+        let servers = list(&[4, 2, 0]);
+        let mut wrr: WeightedRoundRobin = started(&servers);
+        let mut got = picks(&mut wrr, &servers, &ServerLoads::new(8), 12);
+        got.sort_unstable();
+        assert_eq!(got, [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
+    }
+
+    #[test]
+    fn shares_are_those_of_the_weights_after_any_edit() {
+        let mut servers = list(&[6, 3, 9]);
+        let mut wrr: WeightedRoundRobin = started(&servers);
+        let loads = ServerLoads::new(8);
+        picks(&mut wrr, &servers, &loads, 5);
+        servers[0].weight = 1;
+        wrr.list_changed(
+            &servers,
+            Weights::of(servers.iter().map(|link| link.weight)),
+        );
+        let mut count = [0; 4];
+        for server in picks(&mut wrr, &servers, &loads, 100) {
+            count[server as usize] += 1;
+        }
+        assert_eq!(count, [0, 60, 30, 10]);
+    }
+
+    #[test]
+    fn no_usable_server_is_no_endless_loop() {
+        let servers = list(&[0, 0]);
+        let mut wrr: WeightedRoundRobin = started(&servers);
+        assert_eq!(wrr.pick(&servers, &ServerLoads::new(8)), None);
+        let servers = list(&[5, 5]);
+        let mut wrr: WeightedRoundRobin = started(&servers);
+        let loads = ServerLoads::new(8);
+        for link in &servers {
+            loads.of(link.server).set_thresholds(1, 0);
+        }
+        assert_eq!(picks(&mut wrr, &servers, &loads, 9), [2, 1]);
+    }
+}
