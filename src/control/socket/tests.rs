@@ -101,10 +101,10 @@ fn the_wire_form_is_one_line_each_way() {
 
 #[test]
 fn a_large_answer_arrives_whole() {
-    let director = Director::with_counters(100_000);
+    let director = Director::with_counters(20_000);
     assert_eq!(
         query(&director.path, &Request::Counters).unwrap(),
-        counters(100_000)
+        counters(20_000)
     );
 }
 
@@ -166,11 +166,7 @@ fn silent_clients_do_not_keep_another_one_waiting() {
     let silent: Vec<_> = (0..CLIENTS_MAX - 1).map(|_| director.connect()).collect();
     let start = Instant::now();
     query(&director.path, &Request::Counters).unwrap();
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < CLIENT_TIMEOUT, "{:?}", start.elapsed());
     drop(silent);
 }
 
@@ -219,17 +215,14 @@ fn one_client_too_many_is_told_so() {
 
 #[test]
 fn a_client_that_does_not_read_its_answer_does_not_block_others() {
-    let director = Director::with_counters(100_000);
+    // More than a socket buffers.
+    let director = Director::with_counters(5_000);
     let mut deaf = director.connect();
     deaf.write_all(b"{\"version\":1,\"request\":\"counters\"}\n")
         .unwrap();
     let start = Instant::now();
     query(&director.path, &Request::Counters).unwrap();
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < CLIENT_TIMEOUT, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -249,12 +242,12 @@ fn garbage_is_answered_with_what_is_wrong() {
     assert!(answer.contains("unknown variant `moon`"), "{answer}");
     let answer = director.answer_to(b"{\"version\":2,\"request\":{\"moon\":1}}\n");
     assert!(answer.contains("the client speaks version 2"), "{answer}");
-    let deep = format!("{{\"version\":1,\"request\":{}\n", "[".repeat(10_000));
-    let answer = director.answer_to(deep.as_bytes());
-    assert!(
-        answer.contains("this director does not know the request"),
-        "{answer}"
+    let deep = format!(
+        "{{\"version\":1,\"request\":{}}}\n",
+        ["[", "]"].map(|c| c.repeat(10_000)).concat()
     );
+    let answer = director.answer_to(deep.as_bytes());
+    assert!(answer.contains("\"error\":"), "{answer}");
 }
 
 #[test]
