@@ -32,5 +32,6 @@ pub mod route;
 pub mod scheduler;
 pub mod service;
 pub mod tunnel;
+pub mod version;
 pub mod wire;
 pub mod worker;
