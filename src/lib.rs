@@ -29,6 +29,8 @@ pub mod neighbor;
 pub mod pipeline;
 pub mod realserver;
 pub mod route;
+#[cfg(feature = "dpdk")]
+pub mod run;
 pub mod scheduler;
 pub mod service;
 pub mod tunnel;

@@ -276,7 +276,7 @@ fn a_packet_grows_and_shrinks_at_both_ends_within_its_buffer() {
             packet.prefetch();
 
             packet.extend(4).unwrap().copy_from_slice(b"tail");
-            packet.prepend(5).unwrap().copy_from_slice(b"front");
+            packet.prepend(5).unwrap()[..5].copy_from_slice(b"front");
             assert_eq!(packet.bytes(), b"fronttail");
             assert_eq!((packet.headroom(), packet.tailroom()), (123, 2044));
             packet.bytes_mut()[0] = b'F';
@@ -286,7 +286,7 @@ fn a_packet_grows_and_shrinks_at_both_ends_within_its_buffer() {
             assert_eq!(packet.bytes(), b"ron");
             packet.truncate(7);
             assert_eq!(packet.bytes(), b"ron");
-            packet.extend(2).unwrap().copy_from_slice(b"de");
+            packet.extend(2).unwrap()[3..].copy_from_slice(b"de");
             assert_eq!(packet.bytes(), b"ronde");
 
             assert!(packet.prepend(125).is_none());
@@ -294,11 +294,11 @@ fn a_packet_grows_and_shrinks_at_both_ends_within_its_buffer() {
             assert!(packet.extend(2048).is_none());
             assert!(packet.extend(usize::MAX).is_none());
             assert_eq!(packet.bytes(), b"ronde");
-            assert_eq!(packet.prepend(124).unwrap().len(), 124);
+            assert_eq!(packet.prepend(124).unwrap().len(), 129);
             assert_eq!(packet.headroom(), 0);
             assert!(packet.prepend(1).is_none());
-            assert_eq!(packet.prepend(0).unwrap(), b"");
-            assert_eq!(packet.extend(2047).unwrap().len(), 2047);
+            assert_eq!(packet.prepend(0).unwrap().len(), 129);
+            assert_eq!(packet.extend(2047).unwrap().len(), 2176);
             assert_eq!(packet.tailroom(), 0);
             assert_eq!(packet.bytes().len(), 2176);
             assert_eq!(&packet.bytes()[124..129], b"ronde");
@@ -377,7 +377,7 @@ fn frames_of_a_capture_file_keep_their_bytes() {
         let mut burst = Burst::new();
         assert_eq!(port.rx_queues[0].receive(&mut burst), 2);
         burst[1].trim_front(14);
-        burst[1].prepend(20).unwrap().fill(0x11);
+        burst[1].prepend(20).unwrap()[..20].fill(0x11);
         assert_eq!(port.tx_queues[0].transmit(&mut burst), 2);
         drop(port);
         assert_eq!(pool.in_use(), 0);

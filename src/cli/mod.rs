@@ -1,1 +1,239 @@
-//! To be written.
+//! The command line: typed arguments, and what each subcommand does with them.
+//!
+//! Exit codes: 0 when it went well, 1 when it did not, 2 when the command line
+//! was wrong. Errors and logs go to stderr, answers to stdout.
+#![forbid(unsafe_code)]
+
+mod format;
+mod show;
+mod table;
+
+use std::{
+    error::Error,
+    fmt::Display,
+    io::{self, ErrorKind, Write},
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::Ipv4Net;
+
+use crate::{
+    config::{self, Loaded, Machine},
+    doctor,
+    realserver::{self, Options, Signals},
+    version::LONG_VERSION,
+};
+
+/// Everything that can be written on the command line.
+#[derive(Debug, Parser)]
+#[command(name = "pointsman", version, long_version = LONG_VERSION, about, max_term_width = 100)]
+pub struct Arguments {
+    /// Log more: once for debugging, twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the director until SIGINT or SIGTERM; SIGHUP reads the file again
+    Run(RunArguments),
+    /// Say what is wrong with a configuration file, or that nothing is
+    Check(CheckArguments),
+    /// Ask a running director
+    Show(show::ShowArguments),
+    /// Examine this machine: what would keep a director from running well, and what mends it
+    Doctor(DoctorArguments),
+    /// Take packets out of the tunnel on a real server whose kernel has no ipip
+    Realserver(RealserverArguments),
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CheckArguments {
+    /// The configuration file
+    #[arg(value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct DoctorArguments {
+    /// Examine the machine for this configuration
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RealserverArguments {
+    /// A virtual address that this server answers for; repeat for more
+    #[arg(long = "vip", value_name = "VIP", required = true)]
+    vips: Vec<Ipv4Addr>,
+    /// The address of this host to which directors send
+    #[arg(long, value_name = "RIP")]
+    local: Ipv4Addr,
+    /// Take packets only from directors in this network; repeat for more [default: from anybody]
+    #[arg(long = "director", value_name = "NETWORK")]
+    directors: Vec<Ipv4Net>,
+    /// Name of the TUN device to make
+    #[arg(long, value_name = "NAME", default_value = Options::TUN_NAME_DEFAULT)]
+    tun: String,
+}
+
+#[cfg(not(feature = "dpdk"))]
+const WITHOUT_DPDK: &str =
+    "this pointsman was built without DPDK and has no ports; rebuild it with default features";
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(&arguments);
+    match execute(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            report(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        #[cfg(feature = "dpdk")]
+        Command::Run(arguments) => crate::run::run(&arguments.config)?,
+        #[cfg(not(feature = "dpdk"))]
+        Command::Run(_) => return Err(WITHOUT_DPDK.into()),
+        Command::Check(arguments) => return check(&arguments),
+        Command::Show(arguments) => print(show::show(&arguments)?)?,
+        Command::Doctor(arguments) => return examine(&arguments),
+        Command::Realserver(arguments) => decapsulate(arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn examine(arguments: &DoctorArguments) -> Result<ExitCode, Box<dyn Error>> {
+    let loaded = match &arguments.config {
+        None => None,
+        Some(file) => match load(file) {
+            None => return Ok(ExitCode::FAILURE),
+            Some(loaded) => Some((file.as_path(), loaded.config)),
+        },
+    };
+    let report = doctor::examine(loaded.as_ref().map(|(file, config)| (*file, config)));
+    print(if arguments.json {
+        report.to_json()?
+    } else {
+        report.to_string()
+    })?;
+    Ok(if report.has_errors() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Prints what a valid file amounts to. Everything that is wrong goes to
+/// stderr, and so do doubts, which fail nothing.
+fn check(arguments: &CheckArguments) -> Result<ExitCode, Box<dyn Error>> {
+    let Some(loaded) = load(&arguments.config) else {
+        return Ok(ExitCode::FAILURE);
+    };
+    print(config::check_report(&loaded.config).trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a configuration; what is wrong or doubtful about it goes to stderr as
+/// it stands, since it says file and line first.
+fn load(file: &Path) -> Option<Loaded> {
+    match config::load_for(file, &Machine::detect()) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                complain(warning);
+            }
+            Some(loaded)
+        }
+        Err(errors) => {
+            complain(errors);
+            None
+        }
+    }
+}
+
+fn decapsulate(arguments: RealserverArguments) -> Result<(), Box<dyn Error>> {
+    let options = Options {
+        vips: arguments.vips,
+        local: arguments.local,
+        directors: arguments.directors,
+        tun_name: arguments.tun,
+    };
+    let summary = realserver::run(&options, &Signals::of_process()?)?;
+    Ok(print(summary.to_string().trim_end())?)
+}
+
+/// Writes an answer to stdout. That its reader has seen enough (`| head`) is
+/// no error.
+fn print(answer: impl Display) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{answer}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Writes an error and what caused it to stderr, in one line.
+fn report(error: &dyn Error) {
+    let mut line = format!("pointsman: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Many errors quote their cause already.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    complain(line);
+}
+
+/// Writes to stderr. Nobody is left to tell when that is gone.
+fn complain(what: impl Display) {
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
+fn start_log(arguments: &Arguments) {
+    let serves = matches!(arguments.command, Command::Run(_) | Command::Realserver(_));
+    let level = match (arguments.verbose, serves) {
+        (0, false) => log::LevelFilter::Warn,
+        (0, true) => log::LevelFilter::Info,
+        (1, _) => log::LevelFilter::Debug,
+        (_, _) => log::LevelFilter::Trace,
+    };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .parse_default_env()
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -134,7 +134,7 @@ impl<D: Driver> Management<D> {
         }
     }
 
-    fn counter_statuses(&self) -> Vec<CounterStatus> {
+    pub(super) fn counter_statuses(&self) -> Vec<CounterStatus> {
         let sum = |read: &dyn Fn(&WorkerCounters) -> u64| -> u64 {
             self.workers
                 .iter()

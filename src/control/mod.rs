@@ -35,7 +35,7 @@ use self::{
     punted::{HostCounters, Waiting},
     services::Services,
     socket::ControlRequest,
-    status::{ServiceStatus, Statistics},
+    status::{CounterStatus, ServiceStatus, Statistics},
     token_bucket::TokenBucket,
 };
 use crate::{
@@ -252,14 +252,14 @@ impl<D: Driver> Management<D> {
         self.service_statuses()
     }
 
+    /// All counters, summed over the workers.
+    pub fn counters(&self) -> Vec<CounterStatus> {
+        self.counter_statuses()
+    }
+
     /// The state published last.
     pub fn state(&self) -> &Arc<ForwardingState> {
         &self.state
-    }
-
-    /// The ports, for stopping them after the workers.
-    pub fn into_ports(self) -> Vec<D::Port> {
-        self.ports
     }
 
     fn housekeep(&mut self, now: Ticks) {
@@ -288,6 +288,13 @@ fn totals<P>(workers: &[WorkerHandle<P>], index: RealServerIndex) -> Statistics 
         }
     })
 }
+
+/// Packets that the management thread keeps while it waits for neighbors.
+pub const PACKETS_HELD_MAX: usize = punted::WAITING_MAX;
+
+/// Packets that stand in the queues between the management thread and one
+/// worker.
+pub const PACKETS_HELD_PER_WORKER_MAX: usize = INJECTED_MAX + PUNTS_MAX;
 
 /// Requests that may wait for a worker.
 const REQUESTS_MAX: usize = 64;

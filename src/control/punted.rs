@@ -545,4 +545,4 @@ const PUNTS_A_TURN: usize = 64;
 /// Packets that wait for one neighbor.
 const WAITING_EACH_MAX: usize = 64;
 /// Packets that wait for any neighbor.
-const WAITING_MAX: usize = 2048;
+pub(super) const WAITING_MAX: usize = 2048;

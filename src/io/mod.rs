@@ -48,8 +48,8 @@ pub trait Packet: Send + Debug {
     /// Bytes that [`prepend`](Self::prepend) can still give.
     fn headroom(&self) -> usize;
 
-    /// Makes the frame `len` bytes longer at its front and returns it. The new
-    /// bytes have no defined content. `None`, and nothing changes, when the
+    /// Makes the frame `len` bytes longer at its front and returns the whole
+    /// frame. The new bytes have no defined content. `None`, and nothing changes, when the
     /// headroom is too small.
     fn prepend(&mut self, len: usize) -> Option<&mut [u8]>;
 
@@ -61,8 +61,8 @@ pub trait Packet: Send + Debug {
     /// already that short.
     fn truncate(&mut self, len: usize);
 
-    /// Makes the frame `len` bytes longer at its end and returns it. The new
-    /// bytes have no defined content. `None`, and nothing changes, when the
+    /// Makes the frame `len` bytes longer at its end and returns the whole
+    /// frame. The new bytes have no defined content. `None`, and nothing changes, when the
     /// buffer is too small.
     fn extend(&mut self, len: usize) -> Option<&mut [u8]>;
 

@@ -139,7 +139,7 @@ impl Packet for Mbuf {
             .read::<u16>(RTE_MBUF_OFFSET_DATA_LEN)
             .checked_add(added)?;
         self.set_data(data_off, data_len);
-        self.bytes_mut().get_mut(..len)
+        Some(self.bytes_mut())
     }
 
     #[inline]
@@ -167,7 +167,7 @@ impl Packet for Mbuf {
         let old_len = self.data_len();
         let data_len = u16::try_from(old_len + len).ok()?;
         self.set_data(self.data_off(), data_len);
-        self.bytes_mut().get_mut(old_len..)
+        Some(self.bytes_mut())
     }
 
     #[inline]

@@ -1,0 +1,201 @@
+//! `pointsman show`: asks a running director and prints what it says.
+#![forbid(unsafe_code)]
+
+mod parts;
+mod services;
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    control::{
+        socket::{CONTROL_SOCKET_DEFAULT, QueryError, query},
+        status::{CONNECTIONS_SHOWN_DEFAULT, Request, Response},
+    },
+    service::{Protocol, ServiceKey},
+};
+
+/// What to ask whom.
+#[derive(Debug, Args)]
+pub(super) struct ShowArguments {
+    #[command(subcommand)]
+    what: What,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// The control socket of the director
+    #[arg(long, global = true, value_name = "PATH", default_value = CONTROL_SOCKET_DEFAULT)]
+    socket: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Virtual services with their real servers, as ipvsadm -Ln has them
+    Services,
+    /// Connections, as ipvsadm -Lnc has them
+    Connections {
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = CONNECTIONS_SHOWN_DEFAULT)]
+        limit: usize,
+        /// Only those of this service: 192.0.2.10:80 (TCP) or udp/192.0.2.10:53
+        #[arg(long)]
+        service: Option<ServiceFilter>,
+    },
+    /// Packets dropped and handed to the management thread, by reason, and other events
+    Counters {
+        /// Also those that are 0
+        #[arg(long)]
+        all: bool,
+    },
+    /// Worker threads: how busy they are, and with what
+    Workers,
+    /// NIC ports: link, queues, offloads, frames
+    Ports,
+    /// The neighbor (ARP) table
+    Neighbors,
+    /// The route table
+    Routes,
+    /// The director as a whole
+    Director,
+}
+
+impl What {
+    fn request(&self) -> Request {
+        match *self {
+            Self::Services => Request::Services,
+            Self::Connections { limit, service } => Request::Connections {
+                limit,
+                service: service.map(|filter| filter.0),
+            },
+            Self::Counters { .. } => Request::Counters,
+            Self::Workers => Request::Workers,
+            Self::Ports => Request::Ports,
+            Self::Neighbors => Request::Neighbors,
+            Self::Routes => Request::Routes,
+            Self::Director => Request::Director,
+        }
+    }
+}
+
+/// A service as it is written on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ServiceFilter(ServiceKey);
+
+impl FromStr for ServiceFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (protocol, address) = match text.split_once('/') {
+            None => (Protocol::Tcp, text),
+            Some(("tcp", address)) => (Protocol::Tcp, address),
+            Some(("udp", address)) => (Protocol::Udp, address),
+            Some((protocol, _)) => {
+                return Err(format!(
+                    "there is no protocol \"{protocol}\"; write tcp or udp"
+                ));
+            }
+        };
+        let address: SocketAddr = address.parse().map_err(|_| {
+            format!("\"{address}\" is not VIP:port; write 192.0.2.10:80 or udp/192.0.2.10:53")
+        })?;
+        Ok(Self(ServiceKey { protocol, address }))
+    }
+}
+
+/// Why nothing is shown.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ShowError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The text that answers, without a newline at its end.
+pub(super) fn show(arguments: &ShowArguments) -> Result<String, ShowError> {
+    let response = query(&arguments.socket, &arguments.what.request())?;
+    if arguments.json {
+        return Ok(json(&response)?);
+    }
+    let all_counters = matches!(arguments.what, What::Counters { all: true });
+    Ok(text(&response, all_counters))
+}
+
+fn text(response: &Response, all_counters: bool) -> String {
+    match response {
+        Response::Services(services) => services::services(services),
+        Response::Connections {
+            connections,
+            total,
+            truncated,
+        } => services::connections(connections, *total, *truncated),
+        Response::Counters(counters) => parts::counters(counters, all_counters),
+        Response::Workers(workers) => parts::workers(workers),
+        Response::Ports(ports) => parts::ports(ports),
+        Response::Neighbors(neighbors) => parts::neighbors(neighbors),
+        Response::Routes(routes) => parts::routes(routes),
+        Response::Director(director) => parts::director(director),
+        Response::Error(why) => why.clone(),
+    }
+}
+
+/// What was asked for, without the name of the answer around it.
+fn json(response: &Response) -> serde_json::Result<String> {
+    match response {
+        Response::Services(services) => serde_json::to_string_pretty(services),
+        Response::Connections { .. } => match serde_json::to_value(response)? {
+            serde_json::Value::Object(fields) => {
+                serde_json::to_string_pretty(&fields.into_iter().next().map(|(_, value)| value))
+            }
+            value => serde_json::to_string_pretty(&value),
+        },
+        Response::Counters(counters) => serde_json::to_string_pretty(counters),
+        Response::Workers(workers) => serde_json::to_string_pretty(workers),
+        Response::Ports(ports) => serde_json::to_string_pretty(ports),
+        Response::Neighbors(neighbors) => serde_json::to_string_pretty(neighbors),
+        Response::Routes(routes) => serde_json::to_string_pretty(routes),
+        Response::Director(director) => serde_json::to_string_pretty(director),
+        Response::Error(why) => serde_json::to_string_pretty(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_written_with_or_without_its_protocol() {
+        let parse = |text: &str| {
+            text.parse::<ServiceFilter>()
+                .map(|filter| filter.0.to_string())
+        };
+        assert_eq!(parse("192.0.2.10:80").unwrap(), "TCP 192.0.2.10:80");
+        assert_eq!(parse("udp/192.0.2.10:53").unwrap(), "UDP 192.0.2.10:53");
+        assert_eq!(
+            parse("tcp/[2001:db8::1]:80").unwrap(),
+            "TCP [2001:db8::1]:80"
+        );
+        assert!(
+            parse("sctp/192.0.2.10:80")
+                .unwrap_err()
+                .contains("write tcp or udp")
+        );
+        assert!(parse("192.0.2.10").unwrap_err().contains("is not VIP:port"));
+    }
+
+    #[test]
+    fn json_has_the_answer_alone() {
+        assert_eq!(json(&Response::Services(Vec::new())).unwrap(), "[]");
+        let connections = Response::Connections {
+            connections: Vec::new(),
+            total: 5,
+            truncated: true,
+        };
+        let value: serde_json::Value = serde_json::from_str(&json(&connections).unwrap()).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({"connections": [], "total": 5, "truncated": true})
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! Counters, workers, ports, neighbors, routes and the director itself.
+#![forbid(unsafe_code)]
+
+use crate::{
+    cli::{
+        format::{bytes, count, duration},
+        table::{Column, table},
+    },
+    control::status::{
+        CounterStatus, DirectorStatus, NeighborStatus, PortStatus, RouteStatus, WorkerStatus,
+    },
+    io::PortCapabilities,
+};
+
+/// The table of `show counters`; counters that are 0 only with `all`.
+pub(super) fn counters(counters: &[CounterStatus], all: bool) -> String {
+    let shown: Vec<_> = counters
+        .iter()
+        .filter(|counter| all || counter.count > 0)
+        .collect();
+    if shown.is_empty() {
+        return "nothing was counted yet; --all shows what could be".to_owned();
+    }
+    let rows = shown.into_iter().map(|counter| {
+        vec![
+            counter.kind.name().to_owned(),
+            counter.name.clone(),
+            counter.count.to_string(),
+            counter.help.clone(),
+        ]
+    });
+    table(
+        &[
+            Column::Left("Kind"),
+            Column::Left("Name"),
+            Column::Right("Count"),
+            Column::Wrapped("Meaning"),
+        ],
+        rows,
+    )
+}
+
+/// The table of `show workers`.
+pub(super) fn workers(workers: &[WorkerStatus]) -> String {
+    let rows = workers.iter().map(|worker| {
+        vec![
+            worker.index.to_string(),
+            worker.core.to_string(),
+            worker.generation.to_string(),
+            format!("{:.1}%", worker.busy_share * 100.0),
+            format!("{:.1}", worker.packets_per_burst),
+            format!("{:.0}", worker.cycles_per_packet),
+            format!(
+                "{} of {}",
+                count(worker.connections),
+                count(worker.connections_max)
+            ),
+            count(worker.rx_packets),
+            count(worker.forwarded),
+            count(worker.punted),
+            count(worker.dropped),
+        ]
+    });
+    table(
+        &[
+            Column::Right("Worker"),
+            Column::Right("Core"),
+            Column::Right("Generation"),
+            Column::Right("Busy"),
+            Column::Right("Pkt/burst"),
+            Column::Right("Cycles/pkt"),
+            Column::Right("Connections"),
+            Column::Right("Received"),
+            Column::Right("Forwarded"),
+            Column::Right("Punted"),
+            Column::Right("Dropped"),
+        ],
+        rows,
+    )
+}
+
+/// The paragraphs of `show ports`.
+pub(super) fn ports(ports: &[PortStatus]) -> String {
+    ports.iter().map(port).collect::<Vec<_>>().join("\n")
+}
+
+fn port(port: &PortStatus) -> String {
+    let link = match (port.link_up, port.speed_mbps) {
+        (false, _) => "link down".to_owned(),
+        (true, 0) => "link up".to_owned(),
+        (true, speed_mbps) => format!("link up at {speed_mbps} Mbit/s"),
+    };
+    let vlan = port
+        .vlan
+        .map_or_else(String::new, |vlan| format!(", VLAN {vlan}"));
+    let node = port
+        .numa_node
+        .map_or_else(String::new, |node| format!(", NUMA node {node}"));
+    let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+    let statistics = &port.statistics;
+    format!(
+        "{name}: {link}, MAC {mac}, MTU {mtu}{vlan}{node}\n\
+         \x20   device     {device} ({driver}), {rx_queues} receive and {tx_queues} transmit queues\n\
+         \x20   addresses  {addresses}\n\
+         \x20   offloads   {offloads}\n\
+         \x20   received   {rx_packets} packets, {rx_bytes}; {missed} missed, {rx_errors} errors, \
+         {no_buffer} without buffer\n\
+         \x20   sent       {tx_packets} packets, {tx_bytes}; {tx_errors} errors",
+        name = port.name,
+        mac = port.mac,
+        mtu = port.mtu,
+        device = port.device,
+        driver = port.driver,
+        rx_queues = port.rx_queues,
+        tx_queues = port.tx_queues,
+        addresses = if addresses.is_empty() {
+            "none".to_owned()
+        } else {
+            addresses.join(", ")
+        },
+        offloads = offloads(port.capabilities),
+        rx_packets = statistics.rx_packets,
+        rx_bytes = bytes(statistics.rx_bytes),
+        missed = statistics.rx_missed,
+        rx_errors = statistics.rx_errors,
+        no_buffer = statistics.rx_no_buffer,
+        tx_packets = statistics.tx_packets,
+        tx_bytes = bytes(statistics.tx_bytes),
+        tx_errors = statistics.tx_errors,
+    )
+}
+
+fn offloads(capabilities: PortCapabilities) -> String {
+    let PortCapabilities {
+        tx_ipv4_checksum,
+        tx_fast_free,
+        rx_ipv4_checksum,
+        rss,
+    } = capabilities;
+    let present: Vec<_> = [
+        (rss, "RSS"),
+        (rx_ipv4_checksum, "receive IPv4 checksum"),
+        (tx_ipv4_checksum, "transmit IPv4 checksum"),
+        (tx_fast_free, "fast free"),
+    ]
+    .into_iter()
+    .filter_map(|(has, name)| has.then_some(name))
+    .collect();
+    if present.is_empty() {
+        "none; all in software".to_owned()
+    } else {
+        present.join(", ")
+    }
+}
+
+/// The table of `show neighbors`.
+pub(super) fn neighbors(neighbors: &[NeighborStatus]) -> String {
+    if neighbors.is_empty() {
+        return "there are no neighbors".to_owned();
+    }
+    let rows = neighbors.iter().map(|neighbor| {
+        vec![
+            neighbor.address.to_string(),
+            neighbor.port.clone(),
+            neighbor
+                .mac
+                .map_or_else(|| "-".to_owned(), |mac| mac.to_string()),
+            neighbor.state.clone(),
+            neighbor.age_ms.map_or_else(|| "never".to_owned(), duration),
+        ]
+    });
+    table(
+        &[
+            Column::Left("Address"),
+            Column::Left("Port"),
+            Column::Left("MAC"),
+            Column::Left("State"),
+            Column::Right("Confirmed ago"),
+        ],
+        rows,
+    )
+}
+
+/// The table of `show routes`.
+pub(super) fn routes(routes: &[RouteStatus]) -> String {
+    if routes.is_empty() {
+        return "there are no routes".to_owned();
+    }
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let rows = routes.iter().map(|route| {
+        vec![
+            if route.to.prefix_len() == 0 {
+                "default".to_owned()
+            } else {
+                route.to.to_string()
+            },
+            or_dash(route.via.map(|via| via.to_string())),
+            or_dash(route.port.clone()),
+            or_dash(route.source.map(|source| source.to_string())),
+            or_dash(route.mtu.map(|mtu| mtu.to_string())),
+            route.kind.name().to_owned(),
+        ]
+    });
+    table(
+        &[
+            Column::Left("To"),
+            Column::Left("Via"),
+            Column::Left("Port"),
+            Column::Left("Source"),
+            Column::Right("MTU"),
+            Column::Left("Kind"),
+        ],
+        rows,
+    )
+}
+
+/// The lines of `show director`.
+pub(super) fn director(director: &DirectorStatus) -> String {
+    let DirectorStatus {
+        timeouts, tunables, ..
+    } = director;
+    format!(
+        "pointsman {version}, process {pid}, up for {uptime}\n\
+         configuration  {config_file}\n\
+         state          generation {generation}, live on {live} of {workers} workers\n\
+         services       {services}\n\
+         connections    {connections}\n\
+         timeouts       tcp {tcp} s, tcpfin {tcp_fin} s, udp {udp} s\n\
+         settings       conn_reuse_mode {conn_reuse_mode}, expire_nodest_conn {expire_nodest_conn}, \
+         pmtu_disc {pmtu_disc},\n\
+         \x20              sloppy_tcp {sloppy_tcp}, secure_tcp {secure_tcp}",
+        version = director.version,
+        pid = director.pid,
+        uptime = duration(director.uptime_ms),
+        config_file = director.config_file.display(),
+        generation = director.generation,
+        live = director.workers_live,
+        workers = director.workers,
+        services = director.services,
+        connections = director.connections,
+        tcp = timeouts.tcp,
+        tcp_fin = timeouts.tcp_fin,
+        udp = timeouts.udp,
+        conn_reuse_mode = tunables.conn_reuse_mode,
+        expire_nodest_conn = u8::from(tunables.expire_nodest_conn),
+        pmtu_disc = u8::from(tunables.pmtu_disc),
+        sloppy_tcp = u8::from(tunables.sloppy_tcp),
+        secure_tcp = tunables.secure_tcp,
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! Services and connections, laid out as `ipvsadm` does.
+#![forbid(unsafe_code)]
+
+use crate::{
+    cli::{
+        format::{bytes, count, minutes},
+        table::{Column, table},
+    },
+    control::status::{ConnectionStatus, NextHopStatus, ServerStatus, ServiceStatus},
+};
+
+/// The table of `show services`.
+pub(super) fn services(services: &[ServiceStatus]) -> String {
+    if services.is_empty() {
+        return "there are no services".to_owned();
+    }
+    let rows = services.iter().flat_map(|service| {
+        let mut rows = vec![service_row(service)];
+        rows.extend(service.servers.iter().map(server_row));
+        rows
+    });
+    table(
+        &[
+            Column::Left("Prot VIP:Port\n  -> RIP"),
+            Column::Left("Scheduler\nForward"),
+            Column::Right("\nWeight"),
+            Column::Right("\nActive"),
+            Column::Right("\nInAct"),
+            Column::Right("\nConns"),
+            Column::Right("\nPackets"),
+            Column::Right("\nBytes"),
+            Column::Left("\nState"),
+        ],
+        rows,
+    )
+}
+
+fn service_row(service: &ServiceStatus) -> Vec<String> {
+    let statistics = &service.statistics;
+    vec![
+        format!("{:<4} {}", service.key.protocol, service.key.address),
+        service.options.scheduler.to_string(),
+        String::new(),
+        String::new(),
+        String::new(),
+        count(statistics.connections),
+        count(statistics.in_packets),
+        bytes(statistics.in_bytes),
+        if service.servers.is_empty() {
+            "no servers".to_owned()
+        } else {
+            String::new()
+        },
+    ]
+}
+
+fn server_row(server: &ServerStatus) -> Vec<String> {
+    let statistics = &server.statistics;
+    vec![
+        format!("  -> {}", server.key),
+        "Tunnel".to_owned(),
+        server.options.weight.to_string(),
+        count(server.active_connections.into()),
+        count(server.inactive_connections.into()),
+        count(statistics.connections),
+        count(statistics.in_packets),
+        bytes(statistics.in_bytes),
+        server_state(server),
+    ]
+}
+
+/// What an operator should know first: whether packets can get there, then
+/// whether new connections do.
+fn server_state(server: &ServerStatus) -> String {
+    match &server.next_hop {
+        NextHopStatus::Resolved { .. } if server.overloaded => "overloaded".to_owned(),
+        NextHopStatus::Resolved { .. } if server.options.weight == 0 => "quiesced".to_owned(),
+        NextHopStatus::Resolved { port, .. } => format!("up {port}"),
+        NextHopStatus::Unresolved { address, .. } => format!("no ARP from {address}"),
+        NextHopStatus::NoRoute => "no route".to_owned(),
+        NextHopStatus::Local => "own address".to_owned(),
+    }
+}
+
+/// The table of `show connections`.
+pub(super) fn connections(connections: &[ConnectionStatus], total: u64, truncated: bool) -> String {
+    let rows = connections.iter().map(|connection| {
+        vec![
+            connection.protocol.to_string(),
+            minutes(connection.expires_ms),
+            connection.state.clone(),
+            connection.client.to_string(),
+            connection.service.to_string(),
+            connection.server.to_string(),
+            count(connection.packets),
+            connection.worker.to_string(),
+        ]
+    });
+    let table = table(
+        &[
+            Column::Left("Pro"),
+            Column::Right("Expire"),
+            Column::Left("State"),
+            Column::Left("Source"),
+            Column::Left("Virtual"),
+            Column::Left("Destination"),
+            Column::Right("Packets"),
+            Column::Right("Worker"),
+        ],
+        rows,
+    );
+    let shown = connections.len();
+    let more = if truncated {
+        "; --limit shows more"
+    } else {
+        ""
+    };
+    format!("{table}\n{shown} shown of {total} in all tables{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        control::status::Statistics,
+        scheduler::SchedulerKind,
+        service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions},
+        wire::ethernet::MacAddr,
+    };
+
+    fn server(address: &str, weight: u32, next_hop: NextHopStatus) -> ServerStatus {
+        ServerStatus {
+            key: ServerKey {
+                address: address.parse().unwrap(),
+            },
+            options: ServerOptions {
+                weight,
+                ..ServerOptions::default()
+            },
+            active_connections: 12,
+            inactive_connections: 1_234_567,
+            overloaded: false,
+            next_hop,
+            path_mtu: 1500,
+            statistics: Statistics {
+                connections: 99,
+                in_packets: 12_345_678,
+                in_bytes: 7 << 30,
+                ..Statistics::default()
+            },
+        }
+    }
+
+    fn resolved() -> NextHopStatus {
+        NextHopStatus::Resolved {
+            port: "lan".to_owned(),
+            address: "10.0.0.1".parse().unwrap(),
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        }
+    }
+
+    #[test]
+    fn services_look_like_ipvsadm() {
+        let unresolved = NextHopStatus::Unresolved {
+            port: "lan".to_owned(),
+            address: "10.0.0.3".parse().unwrap(),
+        };
+        let service = ServiceStatus {
+            key: ServiceKey {
+                protocol: Protocol::Tcp,
+                address: "192.0.2.10:80".parse().unwrap(),
+            },
+            options: ServiceOptions {
+                scheduler: SchedulerKind::Wlc,
+            },
+            servers: vec![
+                ServerStatus {
+                    overloaded: true,
+                    ..server("10.0.0.4", 5, resolved())
+                },
+                server("10.0.0.3", 1, unresolved),
+                server("10.0.0.2", 0, resolved()),
+                server("10.0.0.1", 1, resolved()),
+            ],
+            statistics: Statistics::default(),
+        };
+        assert_eq!(services(&[service]), SERVICES);
+    }
+
+    const SERVICES: &str = "\
+Prot VIP:Port      Scheduler
+  -> RIP           Forward   Weight Active InAct Conns Packets    Bytes State
+TCP  192.0.2.10:80 wlc                               0       0      0 B
+  -> 10.0.0.4      Tunnel         5     12 1.23M    99   12.3M 7.00 GiB overloaded
+  -> 10.0.0.3      Tunnel         1     12 1.23M    99   12.3M 7.00 GiB no ARP from 10.0.0.3
+  -> 10.0.0.2      Tunnel         0     12 1.23M    99   12.3M 7.00 GiB quiesced
+  -> 10.0.0.1      Tunnel         1     12 1.23M    99   12.3M 7.00 GiB up lan";
+
+    #[test]
+    fn a_director_without_services_says_so() {
+        assert_eq!(services(&[]), "there are no services");
+    }
+
+    #[test]
+    fn connections_look_like_ipvsadm_and_fit() {
+        let connection = ConnectionStatus {
+            worker: 3,
+            protocol: Protocol::Tcp,
+            client: "198.51.100.200:65535".parse().unwrap(),
+            service: "192.0.2.100:8080".parse().unwrap(),
+            server: "10.100.100.100".parse().unwrap(),
+            state: "ESTABLISHED".to_owned(),
+            expires_ms: 899_000,
+            packets: 17,
+        };
+        let text = connections(&[connection], 5, true);
+        assert_eq!(text, CONNECTIONS);
+        assert!(text.lines().all(|line| line.len() <= 100));
+    }
+
+    const CONNECTIONS: &str = "\
+Pro Expire State       Source               Virtual          Destination    Packets Worker
+TCP  14:59 ESTABLISHED 198.51.100.200:65535 192.0.2.100:8080 10.100.100.100      17      3
+1 shown of 5 in all tables; --limit shows more";
+}

@@ -1,0 +1,446 @@
+//! `pointsman run`: a director on DPDK ports, from start to stop.
+//!
+//! Reads the configuration, starts DPDK and the ports, gives each worker a
+//! thread on its core and runs the management thread itself, until SIGINT or
+//! SIGTERM. SIGHUP reads the file again. Everything that may fail does so
+//! before the first packet is taken.
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use core_affinity::CoreId;
+use crossbeam::channel::{Receiver, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::{
+    clock::{Clock, MonotonicClock},
+    config::{self, Config, ConfigErrors, Device, IdlePolicy, Loaded, Machine},
+    control::{
+        Management, ProcessInfo,
+        socket::{BindError, ControlRequest, ControlSocket},
+    },
+    director::{AssemblyError, Director, Materials, assemble},
+    io::{
+        Port,
+        dpdk::{
+            AvailableDevice, DpdkDriver, DpdkPool, DpdkPort, Eal, EalArguments, EalError,
+            PoolError, PoolNeeds, PoolSettings, PortError, PortSettings, RegisteredThread,
+            StartedPort, cycles, data_room_len,
+        },
+    },
+    version,
+    worker::{self, Idle, Worker, WorkerQueues},
+};
+
+/// Why the director did not run, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is nothing to receive from.
+    #[error("the configuration has no port; write a [[port]]")]
+    NoPorts,
+    /// The file is wrong.
+    #[error("{0}")]
+    Config(ConfigErrors),
+    /// The control socket could not be made.
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    /// DPDK did not start.
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    /// There was no memory for packets.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A port did not start.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Tables or services do not fit.
+    #[error(transparent)]
+    Assembly(#[from] AssemblyError),
+    /// A thread or signal handler could not be made.
+    #[error("the operating system refused a thread or a signal handler: {0}")]
+    System(#[from] io::Error),
+    /// A worker ended though nobody asked it to.
+    #[error("worker {0} ended on its own; this is a defect, please report what it logged")]
+    WorkerDied(usize),
+}
+
+/// Runs the director until SIGINT or SIGTERM.
+///
+/// # Errors
+/// Whatever keeps it from running.
+pub fn run(config_file: &Path) -> Result<(), RunError> {
+    let config = load(config_file).map_err(RunError::Config)?;
+    let signals = Signals::install()?;
+    // First of all, so that a second director on the same socket touches no
+    // port.
+    let socket = ControlSocket::bind(&config.director.control_socket)?;
+    let clock = MonotonicClock::start();
+
+    let eal = Eal::start(&EalArguments::new(&config))?;
+    log::info!("pointsman {}, {}", version::VERSION, eal.version());
+    let (ports, pools) = start_ports(&eal, &config)?;
+    let pool = pools.first().ok_or(RunError::NoPorts)?;
+    let (requests_in, requests) = bounded(CONTROL_REQUESTS_MAX);
+    let info = ProcessInfo {
+        version: version::VERSION.to_owned(),
+        config_file: absolute(config_file),
+        tsc_hz: eal.cycles_per_second(),
+    };
+    let idle = idle_policy(&config);
+    let cores = config.director.worker_cores.clone();
+    let socket_thread = socket.spawn(requests_in)?;
+    let materials = materials(ports, pool, cores.len(), requests, info);
+    let Director {
+        mut management,
+        workers,
+    } = assemble(config.clone(), materials, clock.now())?;
+
+    let threads = Threads::start(&eal, workers, &cores, clock, idle)?;
+    log::info!(
+        "ready: {} workers on cores {cores:?}, {idle:?} when idle",
+        cores.len()
+    );
+    let result = manage(
+        &mut management,
+        config.clone(),
+        config_file,
+        &signals,
+        clock,
+        &threads,
+    );
+    log::info!("stopping");
+    drop(socket_thread);
+    threads.join();
+    summarize(&management);
+    drop(management);
+    report_leaks(&pools, &config);
+    result
+}
+
+fn load(file: &Path) -> Result<Config, ConfigErrors> {
+    config::load_for(file, &Machine::detect()).map(Loaded::logged)
+}
+
+/// Flags that signals set.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        let signals = Self {
+            stop: Arc::default(),
+            reload: Arc::default(),
+        };
+        signal_hook::flag::register(SIGINT, Arc::clone(&signals.stop))?;
+        signal_hook::flag::register(SIGTERM, Arc::clone(&signals.stop))?;
+        signal_hook::flag::register(SIGHUP, Arc::clone(&signals.reload))?;
+        Ok(signals)
+    }
+}
+
+/// The management thread's loop.
+fn manage(
+    management: &mut Management<DpdkDriver>,
+    mut config: Config,
+    config_file: &Path,
+    signals: &Signals,
+    clock: MonotonicClock,
+    threads: &Threads,
+) -> Result<(), RunError> {
+    while !signals.stop.load(Ordering::Relaxed) {
+        if signals.reload.swap(false, Ordering::Relaxed) {
+            reload(management, &mut config, config_file, clock);
+        }
+        if let Some(index) = threads.finished() {
+            return Err(RunError::WorkerDied(index));
+        }
+        if !management.turn(clock.now()) {
+            management.wait(MANAGEMENT_WAIT_MAX);
+        }
+    }
+    Ok(())
+}
+
+/// Takes up a changed file. One that is wrong, or asks for what only a restart
+/// can give, changes nothing.
+fn reload(
+    management: &mut Management<DpdkDriver>,
+    config: &mut Config,
+    config_file: &Path,
+    clock: MonotonicClock,
+) {
+    let new = match load(config_file) {
+        Ok(new) => new,
+        Err(errors) => {
+            log::error!("the configuration stays as it is, since the file is wrong:\n{errors}");
+            return;
+        }
+    };
+    let keys = config::needs_restart(config, &new);
+    if !keys.is_empty() {
+        log::error!(
+            "the configuration stays as it is: only a restart can change {}",
+            keys.join(", ")
+        );
+        return;
+    }
+    match management.reconfigure(&new, clock.now()) {
+        Ok(()) => {
+            log::info!("{} read again", config_file.display());
+            *config = new;
+        }
+        Err(error) => log::error!("the configuration was taken up in part: {error}"),
+    }
+}
+
+/// The worker threads.
+struct Threads {
+    stop: Arc<AtomicBool>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    fn start(
+        eal: &Eal,
+        workers: Vec<Worker<DpdkDriver>>,
+        cores: &[usize],
+        clock: MonotonicClock,
+        idle: Idle,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut handles = Vec::with_capacity(workers.len());
+        for ((index, mut worker), &core) in workers.into_iter().enumerate().zip(cores) {
+            let (eal, stop) = (eal.clone(), Arc::clone(&stop));
+            let body = move || {
+                if !core_affinity::set_for_current(CoreId { id: core }) {
+                    log::warn!("worker {index} could not be pinned to core {core}");
+                }
+                match RegisteredThread::register(&eal) {
+                    Ok(_registered) => worker::run(&mut worker, &clock, idle, &stop, cycles),
+                    Err(error) => log::error!("worker {index}: {error}"),
+                }
+            };
+            handles.push(
+                thread::Builder::new()
+                    .name(format!("worker-{index}"))
+                    .spawn(body)?,
+            );
+        }
+        Ok(Self { stop, handles })
+    }
+
+    /// A worker that has ended.
+    fn finished(&self) -> Option<usize> {
+        self.handles.iter().position(JoinHandle::is_finished)
+    }
+
+    fn join(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for (index, handle) in self.handles.into_iter().enumerate() {
+            if handle.join().is_err() {
+                log::error!("worker {index} panicked");
+            }
+        }
+    }
+}
+
+/// Starts all ports, each fed from the pool of its NUMA node.
+fn start_ports(eal: &Eal, config: &Config) -> Result<(Vec<StartedPort>, Vec<DpdkPool>), RunError> {
+    let workers = config.director.worker_cores.len();
+    let queues = u16::try_from(workers).unwrap_or(u16::MAX);
+    let devices: Vec<_> = config
+        .ports
+        .iter()
+        .map(|port| AvailableDevice::find(eal, &port.device))
+        .collect();
+    let node_of = |device: &Option<AvailableDevice>| device.as_ref().and_then(|d| d.numa_node);
+    let mut nodes: Vec<_> = devices.iter().map(node_of).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    if nodes.len() > 1 {
+        log::warn!("ports are on different NUMA nodes; some packets will cross between them");
+    }
+
+    let mtu_max = config
+        .ports
+        .iter()
+        .map(|port| port.mtu)
+        .max()
+        .unwrap_or_default();
+    let packets = packets_needed(config, &devices, workers);
+    let mut pools = Vec::new();
+    for &numa_node in &nodes {
+        let settings = PoolSettings {
+            packets,
+            data_room: data_room_len(mtu_max),
+            numa_node,
+        };
+        pools.push(DpdkPool::create(eal, settings)?);
+    }
+    let mut ports = Vec::new();
+    for (port, device) in config.ports.iter().zip(&devices) {
+        let node = node_of(device);
+        let pool = nodes
+            .iter()
+            .position(|other| *other == node)
+            .and_then(|at| pools.get(at));
+        let Some(pool) = pool else { continue };
+        let single_pool = pools.len() == 1;
+        let settings = PortSettings {
+            single_pool,
+            ..PortSettings::new(port, queues)
+        };
+        let started = DpdkPort::configure(eal, &settings, pool)?;
+        let description = started.port.description();
+        log::info!(
+            "port {}: {} ({}), {}, MTU {}, {} queues, link {}",
+            description.name,
+            description.device,
+            description.driver,
+            description.mac,
+            description.mtu,
+            description.rx_queues,
+            if started.port.link().up { "up" } else { "down" }
+        );
+        ports.push(started);
+    }
+    Ok((ports, pools))
+}
+
+/// Packets that a pool must hold, see [`PoolNeeds::packets`].
+fn packets_needed(config: &Config, devices: &[Option<AvailableDevice>], workers: usize) -> u32 {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let (rx, tx) = config
+        .ports
+        .iter()
+        .zip(devices)
+        .map(|(port, device)| {
+            let (rx, tx) = (port.rx_descriptors, port.tx_descriptors);
+            device
+                .as_ref()
+                .map_or((rx, tx), |device| device.descriptors(rx, tx))
+        })
+        .fold((0, 0), |(rx, tx), (more_rx, more_tx)| {
+            (rx + u32::from(more_rx), tx + u32::from(more_tx))
+        });
+    let kept: u32 = devices
+        .iter()
+        .flatten()
+        .map(AvailableDevice::packets_kept_per_queue)
+        .sum();
+    PoolNeeds {
+        rx_descriptors: rx * count(workers),
+        tx_descriptors: tx * count(workers),
+        threads: count(workers) + 1,
+        tx_queues_per_thread: count(config.ports.len()),
+        packets_held: kept * count(workers)
+            + count(crate::control::PACKETS_HELD_MAX)
+            + count(workers) * count(crate::control::PACKETS_HELD_PER_WORKER_MAX),
+    }
+    .packets()
+}
+
+/// Deals the queues of all ports out to the workers.
+fn materials(
+    started: Vec<StartedPort>,
+    pool: &DpdkPool,
+    workers: usize,
+    requests: Receiver<ControlRequest>,
+    info: ProcessInfo,
+) -> Materials<DpdkDriver> {
+    let mut queues: Vec<_> = std::iter::repeat_with(|| WorkerQueues {
+        receive: Vec::new(),
+        transmit: Vec::new(),
+        pool: pool.clone(),
+    })
+    .take(workers)
+    .collect();
+    let mut ports = Vec::new();
+    for StartedPort {
+        port,
+        rx_queues,
+        tx_queues,
+    } in started
+    {
+        for ((worker, rx), tx) in queues.iter_mut().zip(rx_queues).zip(tx_queues) {
+            worker.receive.push(rx);
+            worker.transmit.push(tx);
+        }
+        ports.push(port);
+    }
+    let numa_node = ports.first().and_then(|port| port.description().numa_node);
+    Materials {
+        ports,
+        queues,
+        pool: pool.clone(),
+        numa_node,
+        requests,
+        info,
+    }
+}
+
+/// Polls on NICs, pauses where all ports are software, unless told otherwise.
+fn idle_policy(config: &Config) -> Idle {
+    let all_software = config
+        .ports
+        .iter()
+        .all(|port| matches!(port.device, Device::Vdev(_)));
+    match config.director.idle {
+        Some(IdlePolicy::Poll) => Idle::Poll,
+        Some(IdlePolicy::Adaptive) => Idle::Pause,
+        None if all_software => Idle::Pause,
+        None => Idle::Poll,
+    }
+}
+
+fn summarize(management: &Management<DpdkDriver>) {
+    for counter in management
+        .counters()
+        .into_iter()
+        .filter(|counter| counter.count > 0)
+    {
+        log::info!(
+            "{} {}: {}",
+            counter.kind.name(),
+            counter.name,
+            counter.count
+        );
+    }
+}
+
+/// All packets must be back once ports and queues are gone.
+fn report_leaks(pools: &[DpdkPool], config: &Config) {
+    let in_use: u32 = pools.iter().map(DpdkPool::in_use).sum();
+    let has_af_xdp = config.ports.iter().any(
+        |port| matches!(&port.device, Device::Vdev(device) if device.starts_with("net_af_xdp")),
+    );
+    if in_use == 0 {
+        log::info!("stopped; no packet buffer left in use");
+    } else if has_af_xdp {
+        // The driver of DPDK 22.11 does not empty its rings when it closes.
+        log::info!("stopped; {in_use} packet buffers left in use by net_af_xdp's rings");
+    } else {
+        log::error!("stopped; {in_use} packet buffers are still in use: this is a defect");
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Requests of clients that may wait for the management thread.
+const CONTROL_REQUESTS_MAX: usize = 64;
+/// How long the management thread sleeps when there is nothing to do: timers
+/// are this late at most.
+const MANAGEMENT_WAIT_MAX: Duration = Duration::from_millis(10);

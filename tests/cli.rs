@@ -1,0 +1,354 @@
+//! The program as an operator meets it: help, mistakes, and no director.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixListener,
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
+};
+
+fn pointsman(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
+
+/// Answers one client with these bytes, and returns what it asked.
+fn answer_one(path: &Path, answer: &'static str) -> thread::JoinHandle<String> {
+    let listener = UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = String::new();
+        BufReader::new(stream.try_clone().unwrap())
+            .read_line(&mut request)
+            .unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+        request
+    })
+}
+
+#[test]
+fn help_names_every_subcommand() {
+    let output = pointsman(&["--help"]);
+    assert!(output.status.success());
+    for subcommand in ["run", "check", "show", "doctor", "realserver"] {
+        let line = format!("  {subcommand} ");
+        assert!(stdout(&output).contains(&line), "{}", stdout(&output));
+    }
+}
+
+#[test]
+fn help_of_show_names_everything_to_show() {
+    let output = pointsman(&["show", "--help"]);
+    assert!(output.status.success());
+    for what in [
+        "services",
+        "connections",
+        "counters",
+        "workers",
+        "ports",
+        "neighbors",
+        "routes",
+        "director",
+        "--json",
+        "--socket",
+        "/run/pointsman/control.sock",
+    ] {
+        assert!(
+            stdout(&output).contains(what),
+            "{what}: {}",
+            stdout(&output)
+        );
+    }
+}
+
+#[test]
+fn version_says_what_it_was_built_from() {
+    let output = pointsman(&["--version"]);
+    assert!(output.status.success());
+    let short = env!("CARGO_PKG_VERSION");
+    let details = option_env!("POINTSMAN_VERSION_DETAILS").unwrap_or(short);
+    assert_eq!(stdout(&output), format!("pointsman {details}\n"));
+    assert_eq!(stdout(&pointsman(&["-V"])), format!("pointsman {short}\n"));
+}
+
+#[test]
+fn mistakes_on_the_command_line_exit_with_2() {
+    for (arguments, complaint) in [
+        (&[][..], "Usage: pointsman"),
+        (&["fly"], "unrecognized subcommand 'fly'"),
+        (&["run"], "--config <FILE>"),
+        (&["check"], "<FILE>"),
+        (&["show"], "Usage: pointsman show"),
+        (&["show", "moons"], "unrecognized subcommand 'moons'"),
+        (
+            &["show", "connections", "--limit", "x"],
+            "invalid value 'x' for '--limit <N>'",
+        ),
+        (
+            &["show", "connections", "--service", "sctp/192.0.2.1:80"],
+            "write tcp or udp",
+        ),
+        (&["realserver", "--local", "192.0.2.1"], "--vip <VIP>"),
+        (
+            &["realserver", "--vip", "x", "--local", "192.0.2.1"],
+            "invalid value 'x'",
+        ),
+    ] {
+        let output = pointsman(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            stderr(&output).contains(complaint),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn show_without_a_director_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let output = pointsman(&["show", "services", "--socket", socket.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!(
+        "pointsman: no director is running on {}; start one",
+        socket.display()
+    );
+    assert!(
+        stderr(&output).starts_with(&expected),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(stdout(&output), "");
+}
+
+#[test]
+fn show_prints_a_table_without_colours_into_a_pipe() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let director = answer_one(
+        &socket,
+        "{\"version\":1,\"response\":{\"routes\":[{\"to\":\"10.0.0.0/8\",\"via\":null,\
+         \"port\":\"lan\",\"source\":null,\"mtu\":null,\"kind\":\"connected\"}]}}\n",
+    );
+    let output = pointsman(&["show", "--socket", socket.to_str().unwrap(), "routes"]);
+    assert_eq!(stderr(&output), "");
+    assert!(output.status.success());
+    assert_eq!(
+        stdout(&output),
+        "To         Via Port Source MTU Kind\n10.0.0.0/8 -   lan  -        - connected\n"
+    );
+    assert_eq!(
+        director.join().unwrap(),
+        "{\"version\":1,\"request\":\"routes\"}\n"
+    );
+}
+
+#[test]
+fn show_json_prints_json_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let director = answer_one(
+        &socket,
+        "{\"version\":1,\"response\":{\"connections\":{\"connections\":[],\"total\":7,\
+         \"truncated\":true}}}\n",
+    );
+    let socket = socket.to_str().unwrap();
+    let service = "udp/192.0.2.1:53";
+    let output = pointsman(&[
+        "show",
+        "connections",
+        "--limit",
+        "0",
+        "--service",
+        service,
+        "--json",
+        "--socket",
+        socket,
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let value: serde_json::Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(
+        value,
+        serde_json::json!({"connections": [], "total": 7, "truncated": true})
+    );
+    assert_eq!(
+        director.join().unwrap(),
+        "{\"version\":1,\"request\":{\"connections\":{\"limit\":0,\
+         \"service\":{\"protocol\":\"udp\",\"address\":\"192.0.2.1:53\"}}}}\n"
+    );
+}
+
+#[test]
+fn a_director_of_another_version_is_named_as_such() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let director = answer_one(&socket, "{\"version\":9,\"answer\":[]}\n");
+    let output = pointsman(&["show", "ports", "--socket", socket.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("the director speaks version 9"),
+        "{}",
+        stderr(&output)
+    );
+    director.join().unwrap();
+}
+
+#[test]
+fn doctor_examines_this_machine() {
+    let output = pointsman(&["doctor"]);
+    let text = stdout(&output);
+    for subject in [
+        "cores",
+        "hugepages",
+        "iommu",
+        "vfio",
+        "clock",
+        "tun",
+        "dpdk",
+        "director",
+    ] {
+        assert!(
+            text.lines()
+                .any(|line| line.get(9..).unwrap_or("").starts_with(subject)),
+            "{text}"
+        );
+    }
+    let summary = text.lines().last().unwrap();
+    let errors = text
+        .lines()
+        .filter(|line| line.starts_with("error "))
+        .count();
+    let plural = if errors == 1 { "" } else { "s" };
+    assert!(
+        summary.ends_with(&format!(" {errors} error{plural}")),
+        "{text}"
+    );
+    assert_eq!(output.status.code(), Some(i32::from(errors > 0)), "{text}");
+}
+
+#[test]
+fn doctor_knows_the_number_of_cores() {
+    let output = pointsman(&["doctor", "--json"]);
+    let findings: serde_json::Value = serde_json::from_str(stdout(&output)).unwrap();
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    let count: usize = online
+        .trim()
+        .split(',')
+        .map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            last.parse::<usize>().unwrap() - first.parse::<usize>().unwrap() + 1
+        })
+        .sum();
+    let found = findings[0]["found"].as_str().unwrap();
+    assert!(
+        found.starts_with(&format!("{count} logical on ")),
+        "{found}"
+    );
+}
+
+#[test]
+fn check_and_doctor_say_where_a_configuration_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pointsman.toml");
+    fs::write(&file, "[director]\nworker = [1]\n").unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [&["check", file][..], &["doctor", "--config", file]] {
+        let output = pointsman(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let place = format!("\n{file}:2: unknown key `worker`");
+        assert!(
+            stderr(&output).contains(&place),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn check_of_a_missing_file_names_it() {
+    let output = pointsman(&["check", "/nonexistent/pointsman.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("/nonexistent/pointsman.toml"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn check_of_a_good_file_says_what_it_amounts_to() {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/dpdk-config/software-ports.toml"
+    );
+    let output = pointsman(&["check", file]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("workers"), "{}", stdout(&output));
+}
+
+#[test]
+fn doctor_with_a_configuration_looks_at_its_ports() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pointsman.toml");
+    let socket = directory.path().join("control.sock");
+    fs::write(
+        &file,
+        format!(
+            "[director]\ncontrol_socket = \"{}\"\n\
+             [[port]]\nname = \"lan\"\ndevice = \"net_af_packet0,iface=pmnone\"\n\
+             addresses = [\"192.0.2.1/24\"]\n",
+            socket.display()
+        ),
+    )
+    .unwrap();
+    let output = pointsman(&["doctor", "--config", file.to_str().unwrap()]);
+    let text = stdout(&output);
+    assert!(
+        text.contains("lan: there is no interface pmnone"),
+        "{text}{}",
+        stderr(&output)
+    );
+    assert_eq!(output.status.code(), Some(1), "{text}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .args(["doctor", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_real_server_cannot_tunnel_to_its_own_virtual_address() {
+    let output = pointsman(&["realserver", "--vip", "192.0.2.10", "--local", "192.0.2.10"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).starts_with("pointsman: 192.0.2.10 is both a VIP and the local address"),
+        "{}",
+        stderr(&output)
+    );
+}
