@@ -1,5 +1,11 @@
 //! Good configuration files: what they mean, what `check` says about them, what
 //! a running director can take over, and that the document describes them all.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use std::{
     fs,
@@ -42,9 +48,8 @@ fn samples() -> Vec<PathBuf> {
 }
 
 fn parse(text: &str) -> Config {
-    config::parse_for(text, "director.toml", &machine())
-        .map(|loaded| loaded.config)
-        .unwrap_or_else(|errors| panic!("{errors}"))
+    let loaded = config::parse_for(text, "director.toml", &machine());
+    loaded.unwrap_or_else(|errors| panic!("{errors}")).config
 }
 
 const MINIMAL: &str = r#"
@@ -398,9 +403,8 @@ memory    1 MiB for 2048 connections on each of 2 workers
 
 #[test]
 fn check_counts_what_would_not_fit_a_screen() {
-    let services: String = (1..=25)
-        .map(|port| format!("[[service]]\naddress = \"198.51.100.10:{port}\"\n"))
-        .collect();
+    let service = |port| format!("[[service]]\naddress = \"198.51.100.10:{port}\"\n");
+    let services = (1..=25).map(service).collect::<Vec<_>>().concat();
     let report = check_report(&parse(&format!("{MINIMAL}{services}")));
     assert!(report.contains("\n  TCP 198.51.100.10:20 "), "{report}");
     assert!(report.contains("\n  and 5 more\n"), "{report}");

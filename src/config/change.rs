@@ -4,8 +4,8 @@
 use super::{Config, PortConfig};
 
 /// The keys in which `new` differs from `old` and that a running director
-/// cannot change, as a message names them: "[director] workers",
-/// "port \"wan\": mtu". Empty when SIGHUP may apply the whole file.
+/// cannot change, as a message names them: `[director] workers`,
+/// `port "wan": mtu`. Empty when SIGHUP may apply the whole file.
 ///
 /// Everything else can change while packets flow: timeouts, the settings of
 /// `[director.ipvs]`, the ICMP rate, addresses of ports, routes, neighbors,

@@ -6,7 +6,6 @@ use super::{
     error::Problem,
     reader::{Findings, Span},
 };
-use crate::io::BURST_LEN_MAX;
 
 /// Bytes that one connection takes in the table of its worker, with the
 /// table's spare room.
@@ -29,7 +28,7 @@ pub fn memory_need(config: &Config) -> MemoryNeed {
         workers * (u64::from(port.rx_descriptors) + u64::from(port.tx_descriptors))
     };
     let descriptors: u64 = config.ports.iter().map(descriptors).sum();
-    let per_thread = (1 + ports) * to_u64(BURST_LEN_MAX) + CACHED_PACKETS;
+    let per_thread = (1 + ports) * BURST_LEN + CACHED_PACKETS;
     let packets = descriptors + HELD_PACKETS + (workers + 1) * per_thread;
     // Any packet may leave by any port, so all buffers have the length that
     // the largest MTU needs.
@@ -75,5 +74,7 @@ const HELD_PACKETS: u64 = 4096;
 /// What the pool's cache of one thread may hoard: one and a half times four
 /// bursts.
 const CACHED_PACKETS: u64 = 384;
+/// Packets that a thread receives in one go, and gathers for each port.
+const BURST_LEN: u64 = 64;
 /// What EAL and the drivers take for themselves, about.
 const EAL_LEN: u64 = 32 * MIB;

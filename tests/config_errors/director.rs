@@ -12,11 +12,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: `workers` is empty; write the core of at least one worker, such as `workers = [1]`
     workers = []
               ^^
-"#,
+",
     );
 }
 
@@ -31,11 +31,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: core 1 stands twice in `workers`; give each worker a core of its own
     workers = [1, 2, 1]
                      ^
-"#,
+",
     );
 }
 
@@ -50,11 +50,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: this machine has no core 4; write one of its cores 0-3
     workers = [1, 4]
                   ^
-"#,
+",
     );
 }
 
@@ -69,11 +69,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: this machine has no core 64; write one of its cores 0-3
     management_core = 64
                       ^^
-"#,
+",
     );
 }
 
@@ -107,11 +107,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: `connections_max` is 100; write a whole number from 1024 to 100000000 (connections of each worker, about 107 bytes each)
     connections_max = 100
                       ^^^
-"#,
+",
     );
 }
 
@@ -126,11 +126,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: `connections_max` is 1000000000; write a whole number from 1024 to 100000000 (connections of each worker, about 107 bytes each)
     connections_max = 1_000_000_000
                       ^^^^^^^^^^^^^
-"#,
+",
     );
 }
 
@@ -164,11 +164,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: `icmp_rate_per_s` is -1; write a whole number from 0 to 4294967295 (0 is no limit)
     icmp_rate_per_s = -1
                       ^^
-"#,
+",
     );
 }
 
@@ -183,11 +183,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: `udp` is 0; write a whole number from 1 to 2678400 seconds (31 days)
     udp = 0
           ^
-"#,
+",
     );
 }
 
@@ -202,11 +202,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: `tcp` is 900000000; write a whole number from 1 to 2678400 seconds (31 days)
     tcp = 900_000_000
           ^^^^^^^^^^^
-"#,
+",
     );
 }
 
@@ -221,11 +221,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: `conn_reuse_mode` is 4; write a whole number from 0 to 3
     conn_reuse_mode = 4
                       ^
-"#,
+",
     );
 }
 
@@ -261,11 +261,11 @@ addresses = ["192.0.2.10/24"]
 mtu = 9000
 rx_descriptors = 4096
 "#,
-        r#"
+        r"
 director.toml:2: `memory_mib` is 64, but packet buffers and DPDK itself take 181 MiB; write `memory_mib = 181` or more, or fewer descriptors or workers
     memory_mib = 64
                  ^^
-"#,
+",
     );
 }
 

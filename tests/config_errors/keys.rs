@@ -4,10 +4,10 @@ use super::refused;
 #[test]
 fn text_without_quotes_is_shown_in_quotes() {
     refused(
-        r#"
+        r"
 [[port]]
 name = wan
-"#,
+",
         r#"
 director.toml:2: wan is neither a number nor true or false; write texts in quotes, "wan"
     name = wan
@@ -38,15 +38,15 @@ director.toml:6: 10.0.0.0/8 is neither a number nor true or false; write texts i
 #[test]
 fn missing_value_is_asked_for() {
     refused(
-        r#"
+        r"
 [[port]]
 name =
-"#,
-        r#"
+",
+        r"
 director.toml:2: there is no value; write one behind the =
     name =
           ^
-"#,
+",
     );
 }
 
@@ -69,16 +69,16 @@ director.toml:2: the text does not end in this line; write " at its end
 #[test]
 fn key_twice_is_refused() {
     refused(
-        r#"
+        r"
 [eal]
 memory_mib = 256
 memory_mib = 512
-"#,
-        r#"
+",
+        r"
 director.toml:3: `memory_mib` stands twice; write each key once
     memory_mib = 512
     ^^^^^^^^^^
-"#,
+",
     );
 }
 
@@ -91,26 +91,26 @@ name = "wan"
 [[port]]
 name = "lan"
 "#,
-        r#"
+        r"
 director.toml:3: table port stands twice; write each table once, lists as [[port]]
     [[port]]
       ^^^^
-"#,
+",
     );
 }
 
 #[test]
 fn key_with_a_colon_gets_the_right_form() {
     refused(
-        r#"
+        r"
 [eal]
 memory_mib: 256
-"#,
-        r#"
+",
+        r"
 director.toml:2: this is neither a key with its value nor a table; write `key = value`
     memory_mib: 256
               ^
-"#,
+",
     );
 }
 
@@ -121,41 +121,41 @@ fn header_that_is_not_closed_is_shown() {
 [[port
 name = "wan"
 "#,
-        r#"
+        r"
 director.toml:1: the table's header is not closed; write as many ] as [
     [[port
           ^
-"#,
+",
     );
 }
 
 #[test]
 fn list_that_is_not_closed_is_shown() {
     refused(
-        r#"
+        r"
 [director]
 workers = [1, 2
-"#,
-        r#"
+",
+        r"
 director.toml:2: the list is not closed; write ] at its end
     workers = [1, 2
                    ^
-"#,
+",
     );
 }
 
 #[test]
 fn python_true_is_refused() {
     refused(
-        r#"
+        r"
 [director.ipvs]
 pmtu_disc = True
-"#,
-        r#"
+",
+        r"
 director.toml:2: True is neither a number nor true or false; write true
     pmtu_disc = True
                 ^^^^
-"#,
+",
     );
 }
 
@@ -169,11 +169,11 @@ device = "net_null0"
 addresses = ["192.0.2.10/24"]
 mtuu = 9000
 "#,
-        r#"
+        r"
 director.toml:5: unknown key `mtuu` in [[port]]; did you mean `mtu`?
     mtuu = 9000
     ^^^^
-"#,
+",
     );
 }
 
@@ -207,11 +207,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:1: unknown key `workers` in the file; write it below [director]
     workers = [1]
     ^^^^^^^
-"#,
+",
     );
 }
 
@@ -226,11 +226,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: unknown key `colour` in [director.timeouts]; write one of `tcp`, `tcp_fin` or `udp`
     colour = 3
     ^^^^^^
-"#,
+",
     );
 }
 
@@ -245,11 +245,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:1: unknown table [directr]; did you mean [director]?
     [directr]
      ^^^^^^^
-"#,
+",
     );
 }
 
@@ -264,11 +264,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:1: unknown table [vrrp]; write one of [director], [eal], [[port]], [[route]], [[neighbor]] or [[service]]
     [vrrp]
      ^^^^
-"#,
+",
     );
 }
 
@@ -279,11 +279,11 @@ fn table_in_single_brackets_gets_double_ones() {
 [port]
 name = "wan"
 "#,
-        r#"
+        r"
 director.toml:1: `port` must be a list of tables; write [[port]] on a line of its own above each
     [port]
     ^^^^^^
-"#,
+",
     );
 }
 
@@ -297,11 +297,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:1: `director` must be a table; write [director] on a line of its own and its keys below
     director = 3
                ^
-"#,
+",
     );
 }
 
@@ -389,10 +389,10 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:2: `tcp` is a decimal number, not a whole number; write for example `tcp = 900`
     tcp = 1.5
           ^^^
-"#,
+",
     );
 }

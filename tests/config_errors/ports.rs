@@ -4,24 +4,24 @@ use super::refused;
 #[test]
 fn file_without_ports_is_refused() {
     refused(
-        r#"
+        r"
 [director]
 workers = [1]
-"#,
-        r#"
+",
+        r"
 director.toml: there is no [[port]]; write at least one with `name`, `device` and `addresses`, dpdk-config/ has samples
-"#,
+",
     );
 }
 
 #[test]
 fn empty_file_is_refused() {
     refused(
-        r#"
-"#,
-        r#"
+        r"
+",
+        r"
 director.toml: there is no [[port]]; write at least one with `name`, `device` and `addresses`, dpdk-config/ has samples
-"#,
+",
     );
 }
 
@@ -409,11 +409,11 @@ device = "net_null0"
 addresses = ["192.0.2.10/24"]
 mtu = 64000
 "#,
-        r#"
+        r"
 director.toml:5: `mtu` is 64000; write a whole number from 68 to 9702 bytes
     mtu = 64000
           ^^^^^
-"#,
+",
     );
 }
 
@@ -427,11 +427,11 @@ device = "net_null0"
 addresses = ["192.0.2.10/24"]
 vlan = 4095
 "#,
-        r#"
+        r"
 director.toml:5: `vlan` is 4095; write a whole number from 1 to 4094
     vlan = 4095
            ^^^^
-"#,
+",
     );
 }
 
@@ -499,10 +499,10 @@ device = "net_null0"
 addresses = ["192.0.2.10/24"]
 rx_descriptors = 32
 "#,
-        r#"
+        r"
 director.toml:5: `rx_descriptors` is 32; write a whole number from 64 to 32768
     rx_descriptors = 32
                      ^^
-"#,
+",
     );
 }

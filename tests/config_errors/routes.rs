@@ -52,11 +52,11 @@ addresses = ["192.0.2.10/24"]
 [[route]]
 to = "10.1.0.0/16"
 "#,
-        r#"
+        r"
 director.toml:5: the route to 10.1.0.0/16 has neither `via` nor `port`; write the gateway's address as `via`, or the `port` when the destination is on its link
     [[route]]
     ^^^^^^^^^
-"#,
+",
     );
 }
 

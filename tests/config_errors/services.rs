@@ -404,11 +404,11 @@ address = "198.51.100.10:80"
 address = "192.0.2.11"
 weight = 65536
 "#,
-        r#"
+        r"
 director.toml:9: `weight` is 65536; write a whole number from 0 to 65535
     weight = 65536
              ^^^^^
-"#,
+",
     );
 }
 
@@ -426,11 +426,11 @@ address = "198.51.100.10:80"
 address = "192.0.2.11"
 weight = -1
 "#,
-        r#"
+        r"
 director.toml:9: `weight` is -1; write a whole number from 0 to 65535
     weight = -1
              ^^
-"#,
+",
     );
 }
 
@@ -449,11 +449,11 @@ address = "192.0.2.11"
 upper_threshold = 100
 lower_threshold = 200
 "#,
-        r#"
+        r"
 director.toml:10: `lower_threshold` 200 is above `upper_threshold` 100; write a lower one, or leave it out for three quarters of the upper one
     lower_threshold = 200
                       ^^^
-"#,
+",
     );
 }
 
@@ -471,11 +471,11 @@ address = "198.51.100.10:80"
 address = "192.0.2.11"
 lower_threshold = 200
 "#,
-        r#"
+        r"
 director.toml:9: `lower_threshold` 200 has no effect without `upper_threshold`; write that too, or remove this one
     lower_threshold = 200
                       ^^^
-"#,
+",
     );
 }
 
@@ -496,7 +496,7 @@ address = "198.51.100.10:80"
 address = "192.0.2.11"
 weight = 70000
 "#,
-        r#"
+        r"
 director.toml:2: this machine has no core 9; write one of its cores 0-3
     workers = [9]
                ^
@@ -506,6 +506,6 @@ director.toml:7: `mtu` is 1; write a whole number from 68 to 9702 bytes
 director.toml:12: `weight` is 70000; write a whole number from 0 to 65535
     weight = 70000
              ^^^^^
-"#,
+",
     );
 }

@@ -13,11 +13,11 @@ name = "wan"
 device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
-        r#"
+        r"
 director.toml:3: warning: core 1 is a worker's and `management_core` too; both get slower, write another core if the machine has one
     management_core = 1
                       ^
-"#,
+",
     );
 }
 
