@@ -13,7 +13,7 @@ use super::{
     error::{ConfigError, ConfigErrors, Problem},
     format::{FILE, KeyFormat, TableFormat, nearest, table_with},
     hint::KeyHint,
-    source::Place,
+    source::Source,
     warning::{ConfigWarning, Doubt},
 };
 
@@ -24,16 +24,16 @@ pub(super) type Span = Range<usize>;
 #[derive(Debug)]
 pub(super) struct Findings<'s> {
     file: &'s str,
-    source: &'s str,
+    source: Source<'s>,
     problems: Vec<(Option<Span>, Problem)>,
     doubts: Vec<(Option<Span>, Doubt)>,
 }
 
 impl<'s> Findings<'s> {
-    pub(super) fn new(file: &'s str, source: &'s str) -> Self {
+    pub(super) fn new(file: &'s str, text: &'s str) -> Self {
         Self {
             file,
-            source,
+            source: Source::new(text),
             problems: Vec::new(),
             doubts: Vec::new(),
         }
@@ -61,12 +61,12 @@ impl<'s> Findings<'s> {
 
     /// The line in which `span` begins, counted from 1.
     pub(super) fn line(&self, span: &Span) -> usize {
-        Place::find(self.source, span).line
+        self.source.line(span.start)
     }
 
     /// The warnings, or the errors when there are any; both in file order.
     pub(super) fn finish(mut self) -> Result<Vec<ConfigWarning>, ConfigErrors> {
-        let place = |span: Option<Span>| span.map(|span| Place::find(self.source, &span));
+        let place = |span: Option<Span>| span.map(|span| self.source.place(&span));
         let file = || self.file.to_owned();
         let order = |span: &Option<Span>| span.as_ref().map_or(0, |span| span.start);
         self.problems.sort_by_key(|(span, _)| order(span));

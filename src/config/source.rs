@@ -16,28 +16,49 @@ pub struct Place {
     pub text: String,
 }
 
-impl Place {
-    /// The place of the bytes `span` of `source`. A span that begins behind
-    /// the end means the end; one over several lines means the first of them.
-    pub(super) fn find(source: &str, span: &Range<usize>) -> Self {
-        let start = floor_char_boundary(source, span.start);
-        let end = floor_char_boundary(source, span.end).max(start);
-        let before = source.get(..start).unwrap_or_default();
-        let meant = source.get(start..end).unwrap_or_default();
-        let rest = source.get(start..).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |index| index + 1);
-        let line_before = before.get(line_start..).unwrap_or_default();
-        let line_rest = rest.lines().next().unwrap_or_default();
-        let length = meant.lines().next().unwrap_or_default().chars().count();
+/// The text of a file, ready to be asked for lines.
+#[derive(Debug)]
+pub(super) struct Source<'s> {
+    text: &'s str,
+    /// Where each line begins.
+    line_starts: Vec<usize>,
+}
+
+impl<'s> Source<'s> {
+    pub(super) fn new(text: &'s str) -> Self {
+        let later = text.match_indices('\n').map(|(index, _)| index + 1);
         Self {
-            line: before.matches('\n').count() + 1,
-            column: line_before.chars().count() + 1,
-            length: length.max(1),
-            text: line_before
-                .chars()
-                .chain(line_rest.chars())
-                .map(printable)
-                .collect(),
+            text,
+            line_starts: std::iter::once(0).chain(later).collect(),
+        }
+    }
+
+    /// The line, counted from 1, in which a byte stands.
+    pub(super) fn line(&self, index: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= index)
+    }
+
+    /// The place of some bytes. A span that begins behind the end means the
+    /// end; one over several lines means the first of them.
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        let start = floor_char_boundary(self.text, span.start);
+        let end = floor_char_boundary(self.text, span.end).max(start);
+        let line = self.line(start);
+        let line_start = line
+            .checked_sub(1)
+            .and_then(|index| self.line_starts.get(index));
+        let before = self
+            .text
+            .get(line_start.copied().unwrap_or(0)..start)
+            .unwrap_or_default();
+        let first_line = |text: Option<&'s str>| text.and_then(|text| text.lines().next());
+        let rest = first_line(self.text.get(start..)).unwrap_or_default();
+        let meant = first_line(self.text.get(start..end)).unwrap_or_default();
+        Place {
+            line,
+            column: before.chars().count() + 1,
+            length: meant.chars().count().max(1),
+            text: before.chars().chain(rest.chars()).map(printable).collect(),
         }
     }
 }
@@ -108,7 +129,7 @@ mod tests {
     fn lines_and_columns_count_from_one_and_in_characters() {
         let source = "a = 1\r\n\tname = \"\u{e9}\u{e9}\", x\n";
         let start = source.find(", x").unwrap();
-        let place = Place::find(source, &(start..start + 3));
+        let place = Source::new(source).place(&(start..start + 3));
         assert_eq!((place.line, place.column, place.length), (2, 13, 3));
         assert_eq!(
             place.to_string(),
@@ -118,14 +139,14 @@ mod tests {
 
     #[test]
     fn a_place_behind_the_end_is_the_end() {
-        let place = Place::find("a = 1\nb =", &(100..200));
+        let place = Source::new("a = 1\nb =").place(&(100..200));
         assert_eq!((place.line, place.column, place.length), (2, 4, 1));
     }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(
-            Place::find("a = \u{1b}[2J", &(0..1)).text,
+            Source::new("a = \u{1b}[2J").place(&(0..1)).text,
             "a = \u{fffd}[2J"
         );
     }
@@ -140,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_span_over_lines_means_the_first() {
-        let place = Place::find("a = [\n1,\n2]", &(4..11));
+        let place = Source::new("a = [\n1,\n2]").place(&(4..11));
         assert_eq!((place.line, place.length), (1, 1));
     }
 }

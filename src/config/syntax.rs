@@ -9,7 +9,7 @@ use toml::{
 use super::{
     error::{ConfigErrors, Problem},
     reader::Findings,
-    source::Place,
+    source::{Place, Source},
 };
 
 /// Parses the text. Of several errors in one line only the first is reported,
@@ -22,12 +22,13 @@ pub(super) fn parse<'i>(
     file_name: &str,
 ) -> Result<Spanned<DeTable<'i>>, ConfigErrors> {
     let mut findings = Findings::new(file_name, text);
+    let source = Source::new(text);
     let (table, mut errors) = DeTable::parse_recoverable(text);
     errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
     let mut line_before = 0;
     for error in errors {
         let span = error.span().unwrap_or_default();
-        let place = Place::find(text, &span);
+        let place = source.place(&span);
         if place.line != line_before {
             line_before = place.line;
             let (explanation, meant) = explain(&error, text, &place);
