@@ -18,6 +18,7 @@
 
 mod device;
 mod eal;
+mod eal_arguments;
 mod mbuf;
 mod mempool;
 mod port;
@@ -27,7 +28,8 @@ mod thread;
 
 pub use self::{
     device::AvailableDevice,
-    eal::{Eal, EalArguments, EalError, PageKind},
+    eal::{Eal, EalError, PageKind},
+    eal_arguments::EalArguments,
     mbuf::Mbuf,
     mempool::{DpdkPool, PoolError, PoolNeeds, PoolSettings, data_room_len},
     port::{DpdkPort, PortSettings, RSS_KEY, StartedPort},

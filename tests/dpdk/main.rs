@@ -3,151 +3,40 @@
 //! `rte_eal_init` works once in a process, so each test runs in a process of
 //! its own: it starts this executable again with its own name.
 #![cfg(feature = "dpdk")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "clippy takes functions that tests call for no part of them"
+)]
+
+mod support;
 
 use std::{
     collections::BTreeSet,
     env, fs,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     sync::Barrier,
     thread,
     time::{Duration, Instant},
 };
 
-use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use pointsman::{
-    config::{Device, EalConfig, Hugepages},
+    config::Hugepages,
     io::{
         Burst, Link, Packet, PacketPool, Port, PortStatistics, RxQueue, TxQueue,
         dpdk::{
-            AvailableDevice, DpdkPool, DpdkPort, Eal, EalArguments, EalError, Mbuf, PageKind,
-            PoolSettings, PortError, PortSettings, RSS_KEY, RegisteredThread, StartedPort,
-            ThreadError, cycles, data_room_len,
+            AvailableDevice, DpdkPool, DpdkPort, Eal, EalError, Mbuf, PageKind, PoolSettings,
+            PortError, PortSettings, RegisteredThread, StartedPort, ThreadError, cycles,
+            data_room_len,
         },
     },
 };
-
-/// Set in the process that runs a test's body, to its name.
-const CHILD: &str = "POINTSMAN_DPDK_TEST";
-const CHILD_TIME_MAX: Duration = Duration::from_secs(60);
-
-fn in_own_process(name: &str, body: fn()) {
-    in_own_process_under(&[], name, body);
-}
-
-/// Runs `body` in a process that is started by the command `prefix`.
-fn in_own_process_under(prefix: &[&str], name: &str, body: fn()) {
-    if env::var_os(CHILD).is_some_and(|child| child.to_str() == Some(name)) {
-        return body();
-    }
-    let executable = env::current_exe().unwrap();
-    let mut words: Vec<&str> = prefix.to_vec();
-    words.extend([executable.to_str().unwrap(), "--exact", name, "--nocapture"]);
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let mut child = Command::new(words[0])
-        .args(&words[1..])
-        .env(CHILD, name)
-        .stdin(Stdio::null())
-        .stdout(log.reopen().unwrap())
-        .stderr(
-            fs::OpenOptions::new()
-                .append(true)
-                .open(log.path())
-                .unwrap(),
-        )
-        .spawn()
-        .unwrap();
-    let deadline = Instant::now() + CHILD_TIME_MAX;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            break child.wait().unwrap();
-        }
-        thread::sleep(Duration::from_millis(10));
-    };
-    let text = String::from_utf8_lossy(&fs::read(log.path()).unwrap()).into_owned();
-    assert!(status.success(), "{status}\n{text}");
-    assert!(text.contains("1 passed"), "the test did not run:\n{text}");
-    let left = Path::new("/var/run/dpdk").join(file_prefix(child.id()));
-    assert!(!left.exists(), "{} is left behind", left.display());
-}
-
-fn file_prefix(process: u32) -> String {
-    format!("pmdpdk{process}")
-}
-
-fn arguments(vdevs: &[&str]) -> EalArguments {
-    EalArguments {
-        config: EalConfig {
-            hugepages: Hugepages::None,
-            memory_mib: 128,
-            memory_channels: None,
-            file_prefix: file_prefix(std::process::id()),
-            extra_arguments: Vec::new(),
-        },
-        devices: vdevs
-            .iter()
-            .map(|&vdev| Device::Vdev(vdev.to_owned()))
-            .collect(),
-        management_core: None,
-        worker_cores: Vec::new(),
-    }
-}
-
-fn start(vdevs: &[&str]) -> Eal {
-    Eal::start(&arguments(vdevs)).unwrap()
-}
-
-fn settings(vdev: &str, queues: u16) -> PortSettings {
-    PortSettings {
-        name: "lan".to_owned(),
-        device: Device::Vdev(vdev.to_owned()),
-        mtu: 1500,
-        vlan: false,
-        mac: None,
-        queues,
-        rx_descriptors: 256,
-        tx_descriptors: 256,
-        rss_key: RSS_KEY,
-        single_pool: false,
-    }
-}
-
-fn pool(eal: &Eal, packets: u32) -> DpdkPool {
-    let data_room = data_room_len(1500);
-    DpdkPool::create(
-        eal,
-        PoolSettings {
-            packets,
-            data_room,
-            numa_node: None,
-        },
-    )
-    .unwrap()
-}
-
-fn packet(pool: &mut DpdkPool, bytes: &[u8]) -> Mbuf {
-    let mut packet = pool.allocate().unwrap();
-    packet.extend(bytes.len()).unwrap().copy_from_slice(bytes);
-    packet
-}
-
-/// An Ethernet frame of 60 bytes that is told from others by `number`.
-fn frame(number: u32) -> [u8; 60] {
-    let mut frame = [0xee; 60];
-    frame[..6].fill(0xff);
-    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
-    frame[14..18].copy_from_slice(&number.to_be_bytes());
-    frame
-}
-
-fn number_of(packet: &Mbuf) -> u32 {
-    u32::from_be_bytes(packet.bytes()[14..18].try_into().unwrap())
-}
+use support::{
+    CHILD, arguments, file_prefix, frame, free_hugepages, in_own_process, in_own_process_under,
+    may_make_network_namespaces, number_of, packet, pcap_vdev, pool, read_pcap, run, settings,
+    start, udp_frame, write_pcap,
+};
 
 #[test]
 fn packets_pass_a_ring_port_unchanged_and_all_go_back_to_the_pool() {
@@ -334,34 +223,6 @@ fn a_checksum_to_be_offloaded_is_zeroed_for_the_nic() {
         assert_eq!(packet.bytes(), expected);
         assert!(!packet.ipv4_checksum_is_wrong());
     });
-}
-
-fn write_pcap(path: &Path, frames: &[&[u8]]) {
-    let mut writer = PcapWriter::new(fs::File::create(path).unwrap()).unwrap();
-    for frame in frames {
-        let len = u32::try_from(frame.len()).unwrap();
-        writer
-            .write_packet(&PcapPacket::new(Duration::ZERO, len, frame))
-            .unwrap();
-    }
-}
-
-fn read_pcap(path: &Path) -> Vec<Vec<u8>> {
-    let mut reader = PcapReader::new(fs::File::open(path).unwrap()).unwrap();
-    let mut frames = Vec::new();
-    while let Some(packet) = reader.next_packet() {
-        frames.push(packet.unwrap().data.into_owned());
-    }
-    frames
-}
-
-fn pcap_vdev(dir: &Path) -> String {
-    let (rx, tx) = (dir.join("rx.pcap"), dir.join("tx.pcap"));
-    format!(
-        "net_pcap0,rx_pcap={},tx_pcap={}",
-        rx.display(),
-        tx.display()
-    )
 }
 
 #[test]
@@ -662,17 +523,6 @@ fn an_argument_that_dpdk_does_not_know_is_an_error() {
     });
 }
 
-/// A UDP packet over IPv4 from 192.0.2.1 with a source port of its own.
-fn udp_frame(source_port: u16) -> Vec<u8> {
-    let mut frame = vec![0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1, 0x08, 0x00];
-    frame.extend([
-        0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 17, 0xb6, 0xc8, 192, 0, 2, 1, 192, 0, 2, 2,
-    ]);
-    frame.extend(source_port.to_be_bytes());
-    frame.extend([0, 53, 0, 12, 0, 0, 1, 2, 3, 4]);
-    frame
-}
-
 #[test]
 fn af_packet_spreads_flows_over_two_queues() {
     const NAME: &str = "af_packet_spreads_flows_over_two_queues";
@@ -756,16 +606,72 @@ fn af_packet_spreads_flows_over_two_queues() {
     });
 }
 
-fn may_make_network_namespaces() -> bool {
-    Command::new("unshare")
-        .args(["--net", "true"])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+#[test]
+fn a_port_that_offers_it_fills_in_the_ipv4_checksum() {
+    const NAME: &str = "a_port_that_offers_it_fills_in_the_ipv4_checksum";
+    let may_run = may_make_network_namespaces() && Path::new("/dev/net/tun").exists();
+    if env::var_os(CHILD).is_none() && !may_run {
+        println!("SKIPPED: {NAME} needs root and /dev/net/tun for a tap port");
+        return;
+    }
+    in_own_process_under(&["unshare", "--net"], NAME, || {
+        // The second port sees what the first one gives to the kernel.
+        let (tap, watch) = ("net_tap0,iface=pmdpdkt", "net_af_packet0,iface=pmdpdkt");
+        let eal = start(&[tap, watch]);
+        let mut pool = pool(&eal, 4095);
+        let mut to = DpdkPort::configure(&eal, &settings(watch, 1), &pool).unwrap();
+        let mut from = DpdkPort::configure(&eal, &settings(tap, 1), &pool).unwrap();
+        assert!(from.port.description().capabilities.tx_ipv4_checksum);
+        assert!(!to.port.description().capabilities.tx_ipv4_checksum);
+
+        let mut without_checksum = udp_frame(7);
+        without_checksum[24..26].copy_from_slice(&[0x12, 0x34]);
+        let mut burst = Burst::from_iter([packet(&mut pool, &without_checksum)]);
+        burst[0].offload_ipv4_checksum(14, 20);
+        assert_eq!(from.tx_queues[0].transmit(&mut burst), 1);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut received = Vec::new();
+        while received.is_empty() && Instant::now() < deadline {
+            to.rx_queues[0].receive(&mut burst);
+            let udp = burst
+                .drain(..)
+                .filter(|packet| packet.bytes()[12..14] == [0x08, 0x00]);
+            received.extend(udp.map(|packet| packet.bytes().to_vec()));
+        }
+        assert_eq!(received, [udp_frame(7)]);
+    });
 }
 
-fn run(command: &str) {
-    let words: Vec<&str> = command.split(' ').collect();
-    let status = Command::new(words[0]).args(&words[1..]).status().unwrap();
-    assert!(status.success(), "{command}: {status}");
+#[test]
+fn auto_takes_ordinary_pages_where_too_few_hugepages_are_free() {
+    const NAME: &str = "auto_takes_ordinary_pages_where_too_few_hugepages_are_free";
+    in_own_process(NAME, || {
+        let mut arguments = arguments(&[]);
+        arguments.config.hugepages = Hugepages::Auto;
+        arguments.config.memory_mib = 2 * free_hugepages() + 128;
+        let eal = Eal::start(&arguments).unwrap();
+        assert_eq!(eal.page_kind(), PageKind::Ordinary);
+        assert_eq!(pool(&eal, 1023).in_use(), 0);
+    });
+}
+
+#[test]
+fn auto_takes_hugepages_where_enough_are_free() {
+    const NAME: &str = "auto_takes_hugepages_where_enough_are_free";
+    if env::var_os(CHILD).is_none() && free_hugepages() < 32 {
+        println!("SKIPPED: {NAME} needs 64 MiB of hugepages; run it after scripts/hugepages.sh");
+        return;
+    }
+    in_own_process(NAME, || {
+        let mut arguments = arguments(&["net_null0,size=64"]);
+        arguments.config.hugepages = Hugepages::Auto;
+        arguments.config.memory_mib = 32;
+        let eal = Eal::start(&arguments).unwrap();
+        assert_eq!(eal.page_kind(), PageKind::Huge);
+        let pool = pool(&eal, 1023);
+        let mut port = DpdkPort::configure(&eal, &settings("net_null0", 1), &pool).unwrap();
+        let mut burst = Burst::new();
+        assert_eq!(port.rx_queues[0].receive(&mut burst), 64);
+        assert_eq!(port.tx_queues[0].transmit(&mut burst), 64);
+    });
 }
