@@ -13,7 +13,7 @@ mod support;
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
     path::Path,
     process::Command,
     sync::Barrier,
@@ -33,7 +33,7 @@ use pointsman::{
     },
 };
 use support::{
-    CHILD, arguments, file_prefix, frame, free_hugepages, in_own_process, in_own_process_under,
+    CHILD, arguments, frame, free_hugepages, in_own_process, in_own_process_under,
     may_make_network_namespaces, number_of, packet, pcap_vdev, pool, read_pcap, run, settings,
     start, udp_frame, write_pcap,
 };
@@ -357,8 +357,6 @@ fn a_packet_may_outlive_everything() {
         };
         assert_eq!(packet.bytes(), [0; 64]);
         drop(packet);
-        // DPDK still runs, as nobody could know that this was the last one.
-        fs::remove_dir(Path::new("/var/run/dpdk").join(file_prefix(std::process::id()))).unwrap();
     });
 }
 
@@ -673,5 +671,43 @@ fn auto_takes_hugepages_where_enough_are_free() {
         let mut burst = Burst::new();
         assert_eq!(port.rx_queues[0].receive(&mut burst), 64);
         assert_eq!(port.tx_queues[0].transmit(&mut burst), 64);
+    });
+}
+
+#[test]
+fn af_xdp_ports_carry_packets_both_ways() {
+    const NAME: &str = "af_xdp_ports_carry_packets_both_ways";
+    if env::var_os(CHILD).is_none() && !may_make_network_namespaces() {
+        println!("SKIPPED: {NAME} needs root for a network namespace; run it as root");
+        return;
+    }
+    in_own_process_under(&["unshare", "--net"], NAME, || {
+        run("ip link add pmdpdka type veth peer name pmdpdkb");
+        for interface in ["pmdpdka", "pmdpdkb"] {
+            run(&format!(
+                "sysctl -qw net.ipv6.conf.{interface}.disable_ipv6=1"
+            ));
+            run(&format!("ip link set {interface} up"));
+        }
+        let vdevs = [
+            "net_af_xdp0,iface=pmdpdka,busy_budget=0",
+            "net_af_packet1,iface=pmdpdkb",
+        ];
+        let eal = start(&vdevs);
+        let mut pool = pool(&eal, 16383);
+        let mut ports =
+            vdevs.map(|vdev| DpdkPort::configure(&eal, &settings(vdev, 1), &pool).unwrap());
+        let udp: Vec<Vec<u8>> = (0..32).map(udp_frame).collect();
+        for (from, to) in [(0, 1), (1, 0)] {
+            let mut burst: Burst<Mbuf> = udp.iter().map(|frame| packet(&mut pool, frame)).collect();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            assert_eq!(ports[from].tx_queues[0].transmit(&mut burst), 32);
+            let mut received = Vec::new();
+            while received.len() < 32 && Instant::now() < deadline {
+                ports[to].rx_queues[0].receive(&mut burst);
+                received.extend(burst.drain(..).map(|packet| packet.bytes().to_vec()));
+            }
+            assert_eq!(received, udp);
+        }
     });
 }

@@ -67,7 +67,7 @@ pub(crate) fn in_own_process_under(prefix: &[&str], name: &str, body: fn()) {
     assert!(!left.exists(), "{} is left behind", left.display());
 }
 
-pub(crate) fn file_prefix(process: u32) -> String {
+fn file_prefix(process: u32) -> String {
     format!("pmdpdk{process}")
 }
 

@@ -94,6 +94,12 @@ impl Eal {
             reason,
             arguments: words.join(" "),
         })?;
+        if let Some(dir) = runtime_dir() {
+            // Made although nothing is put into it, with these arguments. Gone
+            // at once, it cannot stay behind whatever ends the process. When it
+            // is not empty, another process has the same prefix.
+            let _ = fs::remove_dir(dir);
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 pages,
@@ -153,17 +159,11 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let runtime_dir = runtime_dir();
         // SAFETY: the EAL runs, and as this is its last owner no port, pool or
         // registered thread is left.
         let result = unsafe { dpdk_sys::rte_eal_cleanup() };
         if result != 0 {
             log::warn!("DPDK did not clean up: {}", error_text(result));
-        }
-        if let Some(dir) = runtime_dir {
-            // Made even when nothing is put into it. Not empty, and therefore
-            // left alone, when another process has the same prefix.
-            let _ = fs::remove_dir(dir);
         }
     }
 }

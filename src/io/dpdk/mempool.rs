@@ -147,6 +147,10 @@ impl DpdkPool {
 
     /// Packets that are neither in the pool nor in a thread's cache. Counts
     /// those that ports hold for receiving. Exact only while no thread works.
+    ///
+    /// 0 when all ports are closed and all packets dropped, but for ports on
+    /// `net_af_xdp`: that driver (DPDK 22.11) does not give back the packets
+    /// of its fill queue.
     pub fn in_use(&self) -> u32 {
         self.inner.in_use()
     }
