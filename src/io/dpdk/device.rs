@@ -78,6 +78,19 @@ impl AvailableDevice {
         (rx, tx)
     }
 
+    /// Packets that the driver keeps for each queue beside its descriptors: to
+    /// be counted into [`PoolNeeds::packets_held`](super::PoolNeeds).
+    ///
+    /// `net_af_xdp` fills rings of its own (2048 frames to receive into, 2048
+    /// sent and not yet collected), however few descriptors there are.
+    pub fn packets_kept_per_queue(&self) -> u32 {
+        if self.driver == "net_af_xdp" {
+            2 * 2048
+        } else {
+            0
+        }
+    }
+
     fn of(id: u16) -> Option<Self> {
         let info = device_info(id).ok()?;
         Some(Self {
