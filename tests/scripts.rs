@@ -1,5 +1,6 @@
 //! The shell scripts against a made-up machine: a tree in the place of /sys,
 //! /proc and /etc, and stubs in the place of commands that change things.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
@@ -175,7 +176,7 @@ impl Machine {
 
     /// Does what the kernel does when the NIC is unbound from `from` and
     /// probed again: the driver `to` takes it. Gives what was written to
-    /// "unbind" and to "driver_override".
+    /// `unbind` and to `driver_override`.
     fn kernel(&self, from: &str, to: &str) -> thread::JoinHandle<[String; 2]> {
         let unbind = self.fifo(&format!("sys/bus/pci/drivers/{from}/unbind"));
         let probe = self.fifo("sys/bus/pci/drivers_probe");

@@ -111,7 +111,7 @@ pub(super) fn disable_ipv6(tun: &str) {
 /// Packets that the kernel dropped because the raw socket with this inode was
 /// full; `None` when the kernel does not say.
 pub(super) fn dropped_by_socket(inode: u64) -> Option<u64> {
-    let table = fs::read_to_string("/proc/net/raw").ok()?;
+    let table = fs::read_to_string("/proc/thread-self/net/raw").ok()?;
     parse_dropped(&table, inode)
 }
 
