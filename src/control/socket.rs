@@ -49,7 +49,7 @@ pub const CLIENTS_MAX: usize = 16;
 pub const REQUEST_LEN_MAX: usize = 64 * 1024;
 
 /// Bytes of a response line at most.
-pub const RESPONSE_LEN_MAX: usize = 32 * 1024 * 1024;
+pub const RESPONSE_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// A client has to send its whole request, and later to take its whole
 /// response, within this time each.
