@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Case, Finding, RunningDirector, core_list,
+    Case, Finding, RunningDirector, core_list, counted,
     facts::{Facts, Module, Nic},
     list,
 };
@@ -331,8 +331,9 @@ fn started_port(port: &PortStatus, workers: u32) -> Vec<Finding> {
         findings.push(Finding::ok(
             "offloads",
             format!(
-                "{name}: {} receive queues for {workers} workers",
-                port.rx_queues
+                "{name}: {} for {}",
+                counted(port.rx_queues.into(), "receive queue"),
+                counted(usize::try_from(workers).unwrap_or(usize::MAX), "worker")
             ),
         ));
     }
