@@ -13,7 +13,7 @@ use super::{
 pub enum Action {
     /// `ipvsadm`, with what its output is piped through.
     Ipvsadm(Invocation, Vec<Filter>),
-    /// `ipvsadm` refused the command line by itself.
+    /// The command itself refuses its arguments.
     Refused {
         message: String,
         code: u8,

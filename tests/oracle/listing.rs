@@ -46,7 +46,7 @@ pub struct ListedConnection {
     pub client: SocketAddr,
     pub service: SocketAddr,
     pub server: SocketAddr,
-    pub state: &'static str,
+    pub state: String,
     pub remaining_s: u64,
 }
 

@@ -2,7 +2,7 @@
 //! of a frame apart from them.
 //!
 //! Where bytes may differ, what they must be by themselves is still checked:
-//! the IPv4 header checksum must be right, and a GUE checksum is present
+//! IPv4 header and ICMP checksums must be right, and a GUE checksum is present
 //! exactly where the recording has one.
 
 use std::{collections::HashMap, ops::Range};
@@ -12,6 +12,8 @@ use super::case::RecordedFrame;
 const ETHERNET_LEN: usize = 14;
 const IPV6_LEN: usize = 40;
 const GUE_PORT: u16 = 6080;
+/// ICMP type, RFC 792.
+const TIMESTAMP_REPLY: u8 = 14;
 
 /// Whether a frame takes no part in the comparison: multicast that the
 /// recording host sent on its own.
@@ -26,6 +28,7 @@ pub enum Difference {
     Byte { offset: usize },
     Length { recorded: usize, ours: usize },
     HeaderChecksum,
+    IcmpChecksum,
     FragmentIdentification,
 }
 
@@ -38,6 +41,7 @@ impl std::fmt::Display for Difference {
                 write!(f, "{ours} bytes long instead of {recorded}")
             }
             Self::HeaderChecksum => f.write_str("the outer IPv4 header checksum is wrong"),
+            Self::IcmpChecksum => f.write_str("the ICMP checksum is wrong"),
             Self::FragmentIdentification => {
                 f.write_str("fragments do not share identifications as the recorded ones do")
             }
@@ -98,6 +102,12 @@ impl<'a> Comparison<'a> {
         if ones_complement_sum(ours.header) != 0xffff {
             return Err(Difference::HeaderChecksum);
         }
+        if ours.protocol() == 1
+            && !ours.is_fragment()
+            && ones_complement_sum(ours.payload) != 0xffff
+        {
+            return Err(Difference::IcmpChecksum);
+        }
         if recorded.is_fragment() {
             let expected = *self
                 .identifications
@@ -125,8 +135,14 @@ impl<'a> Comparison<'a> {
                 clear(ETHERNET_LEN + 4..ETHERNET_LEN + 6);
                 clear(ETHERNET_LEN + 10..ETHERNET_LEN + 12);
             }
+            let l4 = ETHERNET_LEN + ipv4.header.len();
             if ipv4.protocol() == 17 && ipv4.fragment_offset() == 0 {
-                gue_at = Some(ETHERNET_LEN + ipv4.header.len());
+                gue_at = Some(l4);
+            }
+            if ipv4.protocol() == 1 && frame.get(l4) == Some(&TIMESTAMP_REPLY) {
+                // Checksum, time received and time sent.
+                clear(l4 + 2..l4 + 4);
+                clear(l4 + 12..l4 + 20);
             }
         } else if u16_at(frame, 12) == Some(0x86dd) {
             // Version and traffic class share bytes with the flow label.
@@ -160,6 +176,7 @@ impl<'a> Comparison<'a> {
 /// The IPv4 packet in an Ethernet frame.
 struct Ipv4<'a> {
     header: &'a [u8],
+    payload: &'a [u8],
 }
 
 impl<'a> Ipv4<'a> {
@@ -172,7 +189,11 @@ impl<'a> Ipv4<'a> {
         let header = packet
             .get(..header_len)
             .filter(|header| header.len() >= 20)?;
-        Some(Self { header })
+        let end = usize::from(u16_at(header, 2)?);
+        Some(Self {
+            header,
+            payload: packet.get(header_len..end)?,
+        })
     }
 
     fn identification(&self) -> u16 {
@@ -204,11 +225,12 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
 
-/// RFC 1071; 0xffff for a header with a right checksum.
-fn ones_complement_sum(header: &[u8]) -> u16 {
-    let (words, _) = header.as_chunks();
-    words.iter().fold(0, |sum: u16, word| {
-        let (sum, carry) = sum.overflowing_add(u16::from_be_bytes(*word));
+/// RFC 1071; 0xffff over data with a right checksum.
+fn ones_complement_sum(data: &[u8]) -> u16 {
+    data.chunks(2).fold(0, |sum: u16, pair| {
+        let high = pair.first().copied().unwrap_or_default();
+        let low = pair.get(1).copied().unwrap_or_default();
+        let (sum, carry) = sum.overflowing_add(u16::from_be_bytes([high, low]));
         sum + u16::from(carry)
     })
 }

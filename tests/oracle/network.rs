@@ -7,6 +7,9 @@ use pointsman::config::{NeighborConfig, RouteAction, RouteConfig};
 
 use super::interpret::{Action, Refusal};
 
+/// The largest MTU that the ports of the recording machine could have.
+const MTU_MAX: u16 = 1500;
+
 /// One change by an `ip` command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkChange {
@@ -136,6 +139,10 @@ pub fn parse(arguments: &[&str]) -> Result<Action, Refusal> {
         }
         ["route" | "r", "get" | "show", ..] | ["addr" | "neigh", "show", ..] => {
             return Ok(Action::Look);
+        }
+        ["link", "set", _, "mtu", mtu] if mtu.parse().is_ok_and(|mtu: u16| mtu > MTU_MAX) => {
+            let message = "Error: mtu greater than device maximum.".to_owned();
+            return Ok(Action::Refused { message, code: 2 });
         }
         ["link", "set", device, "mtu", mtu] => port(device)
             .zip(mtu.parse().ok())

@@ -83,7 +83,7 @@ impl<'a> RecordedOutput<'a> {
         self.skip_unknown(|line| is_connection_heading(line) || Connection::parse(line).is_some());
         let mut headings = 0;
         let recorded = self.take_while(|line| {
-            headings += usize::from(line.starts_with("IPVS connection"));
+            headings += usize::from(is_first_heading(line));
             headings < 2 && (is_connection_heading(line) || Connection::parse(line).is_some())
         });
         let recorded = sorted_connections(recorded.into_iter());
@@ -149,8 +149,12 @@ fn is_service_line(line: &str) -> bool {
 }
 
 fn is_connection_heading(line: &str) -> bool {
-    let starts = ["IPVS connection entries", "pro expire", "Pro FromIP"];
-    starts.iter().any(|start| line.starts_with(start))
+    is_first_heading(line) || line.starts_with("pro expire")
+}
+
+/// With which a list of connections begins.
+fn is_first_heading(line: &str) -> bool {
+    line.starts_with("IPVS connection entries") || line.starts_with("Pro FromIP")
 }
 
 /// A line about a connection, without what is left of its time.

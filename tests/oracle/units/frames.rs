@@ -120,6 +120,22 @@ fn fragments_of_one_packet_share_their_identification() {
     }
 }
 
+/// Recorded: the answer to an ICMP timestamp request, DF clear.
+const TIMESTAMP: &str = "02000000c00002000000d00008004500002856cd00004001bdc2c633640acb007107\
+    0e00737a0000000000d46d3a00d4876700d48767";
+
+#[test]
+fn time_of_day_is_free_but_its_checksum_must_be_right() {
+    let frame = recorded(TIMESTAMP);
+    let mut ours = frame.bytes.clone();
+    ours[49] += 1;
+    assert_eq!(compare(&frame, &ours), Err(Difference::IcmpChecksum));
+    ours[37] -= 1;
+    assert_eq!(compare(&frame, &ours), Ok(()));
+    ours[45] += 1;
+    assert_eq!(compare(&frame, &ours), Err(Difference::Byte { offset: 45 }));
+}
+
 /// An IPv4 packet with DF to a UDP port, with source port and checksum given.
 fn udp(destination_port: u16, source_port: u16, checksum: u16) -> Vec<u8> {
     let mut frame = parse_hex("02000000c01102000000d0010800").unwrap();

@@ -209,14 +209,15 @@ fn timeouts_are_printed_as_recorded() {
 }
 
 fn recorded_connections() -> [ListedConnection; 2] {
-    let connection = |protocol, client, service, server, state, remaining_s| ListedConnection {
-        protocol,
-        client: address(client),
-        service: address(service),
-        server: address(server),
-        state,
-        remaining_s,
-    };
+    let connection =
+        |protocol, client, service, server, state: &str, remaining_s| ListedConnection {
+            protocol,
+            client: address(client),
+            service: address(service),
+            server: address(server),
+            state: state.to_owned(),
+            remaining_s,
+        };
     [
         connection(
             Protocol::Tcp,

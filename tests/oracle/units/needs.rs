@@ -42,11 +42,17 @@ fn packets_that_cannot_be_forwarded_yet_are_found() {
     assert_eq!(missing_feature(&plain), None);
     let echo_request = ipv4("0000", "01", "0800f7ff00000000");
     assert_eq!(missing_feature(&echo_request), None);
-    let unreachable = ipv4("0000", "01", "0301fcfe00000000");
-    assert_eq!(
-        missing_feature(&unreachable).as_deref(),
-        Some("ICMP errors to be relayed")
-    );
+    let quote = |protocol| {
+        let header = format!("450000281234400040{protocol}00000a0000010a00000b");
+        ipv4(
+            "0000",
+            "01",
+            &format!("0301fcfe00000000{header}0102030405060708"),
+        )
+    };
+    assert_eq!(missing_feature(&quote("06")), None);
+    let about_tunnel = "ICMP errors about tunnelled packets";
+    assert_eq!(missing_feature(&quote("04")).as_deref(), Some(about_tunnel));
     for fragment in ["2000", "0001"] {
         let fragment = ipv4(fragment, "11", "1388003500140000");
         let reassembly = "reassembly of client packets";

@@ -68,6 +68,19 @@ fn outputs_of_several_commands_are_told_apart() {
 }
 
 #[test]
+fn connections_shown_in_two_ways_are_told_apart() {
+    let proc = "\
+Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+TCP CB007107 BB81 C633640A 0050 0A00000B 0050 ESTABLISHED     893
+";
+    let text = format!("{proc}{CONNECTIONS}");
+    let mut recorded = RecordedOutput::new(&text, 0);
+    assert_eq!(recorded.take_connections(proc), Ok(()));
+    assert_eq!(recorded.take_connections(CONNECTIONS), Ok(()));
+    assert_eq!(recorded.finish(), Ok(()));
+}
+
+#[test]
 fn other_counts_of_connections_differ() {
     let mut recorded = RecordedOutput::new(SERVICES, 0);
     let ours = SERVICES.replace("1      1          0", "1      0          1");
