@@ -1,0 +1,357 @@
+//! A director in the recorded lab: over two ports in memory, with a virtual
+//! clock that stands still unless it is told to go on.
+
+use crossbeam::channel::{Sender, bounded};
+use pointsman::{
+    clock::Ticks,
+    config::{Config, Device, DirectorConfig, EalConfig, Hugepages, PortConfig, ServiceConfig},
+    control::{
+        ProcessInfo,
+        command::{Command, CommandError},
+        socket::ControlRequest,
+        status::{self, ConnectionStatus, Request, Response, ServiceStatus},
+    },
+    director::{Director, Materials, assemble},
+    io::{
+        PortCapabilities, PortDescription, PortIndex,
+        mem::{MemDriver, MemNetwork},
+    },
+    service::{Timeouts, Tunables},
+    wire::ethernet::MacAddr,
+    worker::WorkerQueues,
+};
+
+use super::{
+    listing::{ListedConnection, ListedServer, ListedService, Statistics},
+    network::Network,
+};
+
+/// Connections that the director can hold; the recorded cases have a few
+/// hundred.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// Packet buffers of the lab.
+const PACKETS: usize = 256;
+
+/// Turns after which a director that still finds something to do is taken to
+/// be in a loop.
+const TURNS_MAX: usize = 10_000;
+
+/// A director with one worker, and the world around it.
+#[derive(Debug)]
+pub struct Lab {
+    network: MemNetwork,
+    director: Director<MemDriver>,
+    config: Config,
+    requests: Sender<ControlRequest>,
+    now: Ticks,
+}
+
+impl Lab {
+    /// Starts a director whose ports have these MAC addresses and
+    /// capabilities.
+    pub fn start(
+        network: &Network,
+        macs: [MacAddr; 2],
+        capabilities: PortCapabilities,
+    ) -> Result<Self, String> {
+        let config = config_of(network);
+        let descriptions = config
+            .ports
+            .iter()
+            .zip(macs)
+            .map(|(port, mac)| description(port, mac, capabilities))
+            .collect();
+        let memory = MemNetwork::new(descriptions, 1, PACKETS);
+        let (receive, transmit) = memory.queues(0);
+        let (requests, requests_out) = bounded(1);
+        let materials = Materials {
+            ports: memory.ports(),
+            queues: vec![WorkerQueues {
+                receive,
+                transmit,
+                pool: memory.pool(),
+            }],
+            pool: memory.pool(),
+            numa_node: None,
+            requests: requests_out,
+            info: ProcessInfo {
+                version: String::new(),
+                config_file: "oracle.toml".into(),
+                tsc_hz: 1,
+            },
+        };
+        let director =
+            assemble(config.clone(), materials, Ticks::ZERO).map_err(|error| error.to_string())?;
+        let mut lab = Self {
+            network: memory,
+            director,
+            config,
+            requests,
+            now: Ticks::ZERO,
+        };
+        lab.settle();
+        lab.network.take_sent();
+        Ok(lab)
+    }
+
+    /// Sends a frame to a port of the director and lets it do its work.
+    pub fn send(&mut self, port: u8, frame: &[u8]) -> Result<(), String> {
+        if !self.network.send(PortIndex(port), 0, frame) {
+            return Err(format!("port {port} did not receive the frame"));
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// What the director has sent since this was last called.
+    pub fn take_sent(&mut self) -> Vec<(u8, Vec<u8>)> {
+        self.network
+            .take_sent()
+            .into_iter()
+            .map(|(port, frame)| (port.0, frame))
+            .collect()
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, ms: u64) {
+        self.now = self.now + ms;
+        self.settle();
+    }
+
+    /// Carries out a command.
+    pub fn apply(&mut self, command: &Command) -> Result<(), CommandError> {
+        let result = self.director.management.apply(command, self.now);
+        self.settle();
+        result
+    }
+
+    /// Changes the settings of `/proc/sys/net/ipv4/vs`.
+    pub fn change_tunables(&mut self, change: impl FnOnce(&mut Tunables)) -> Result<(), String> {
+        let mut tunables = self.config.director.tunables;
+        change(&mut tunables);
+        self.config.director.tunables = tunables;
+        self.apply(&Command::SetTunables(tunables))
+            .map_err(|error| error.to_string())
+    }
+
+    /// How long connections live.
+    pub fn timeouts(&self) -> Timeouts {
+        self.config.director.timeouts
+    }
+
+    /// Changes how long connections live.
+    pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), String> {
+        self.config.director.timeouts = timeouts;
+        self.apply(&Command::SetTimeouts(timeouts))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Limits ICMP errors; 0 is no limit. The kernel lets six through to a
+    /// client and then one in each interval. Six at once is what the director
+    /// does with a rate of six in the same time; the recorded cases do not go
+    /// on for longer.
+    pub fn limit_icmp(&mut self, interval_ms: u32) -> Result<(), String> {
+        self.config.director.icmp_rate_per_s = 6000_u32.checked_div(interval_ms).unwrap_or(0);
+        self.apply_config()
+    }
+
+    /// Takes over changed addresses, routes and neighbors.
+    pub fn reconfigure(&mut self, network: &Network) -> Result<(), String> {
+        let Config {
+            ports,
+            routes,
+            neighbors,
+            ..
+        } = config_of(network);
+        self.config = Config {
+            ports,
+            routes,
+            neighbors,
+            ..self.config.clone()
+        };
+        self.apply_config()
+    }
+
+    /// The services with their servers.
+    pub fn services(&self) -> Vec<ListedService> {
+        self.director
+            .management
+            .services()
+            .iter()
+            .map(listed_service)
+            .collect()
+    }
+
+    /// The connections, as a client of the control socket gets them.
+    pub fn connections(&mut self) -> Result<Vec<ListedConnection>, String> {
+        let (reply, answer) = bounded(1);
+        let request = Request::Connections {
+            limit: CONNECTIONS_MAX,
+            service: None,
+        };
+        self.requests
+            .send(ControlRequest { request, reply })
+            .map_err(|_| "the director takes no requests".to_owned())?;
+        self.settle();
+        match answer.try_recv() {
+            Ok(Response::Connections {
+                connections,
+                truncated: false,
+                ..
+            }) => Ok(connections.iter().map(listed_connection).collect()),
+            other => Err(format!(
+                "asked for the connections, the director answered {other:?}"
+            )),
+        }
+    }
+
+    /// Packets that have not gone back to where they came from.
+    pub fn packets_in_use(&self) -> usize {
+        self.network.packets_in_use()
+    }
+
+    /// Lets the director run until there is nothing to do.
+    #[expect(
+        clippy::panic,
+        reason = "fails the case in which the director is stuck"
+    )]
+    fn settle(&mut self) {
+        let Director {
+            management,
+            workers,
+        } = &mut self.director;
+        for _ in 0..TURNS_MAX {
+            let mut busy = management.turn(self.now);
+            for worker in workers.iter_mut() {
+                busy |= worker.turn(self.now);
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the director found something to do {TURNS_MAX} times in a row");
+    }
+
+    fn apply_config(&mut self) -> Result<(), String> {
+        let services = self.director.management.services();
+        self.config.services = services.iter().map(service_config).collect();
+        self.director
+            .management
+            .reconfigure(&self.config, self.now)
+            .map_err(|error| error.to_string())?;
+        self.settle();
+        Ok(())
+    }
+}
+
+fn config_of(network: &Network) -> Config {
+    let ports = network
+        .ports
+        .iter()
+        .enumerate()
+        .map(|(index, port)| PortConfig {
+            name: format!("vec{index}"),
+            device: Device::Vdev(format!("memory{index}")),
+            addresses: port.addresses.clone(),
+            mtu: port.mtu,
+            vlan: None,
+            mac: None,
+            rx_descriptors: 256,
+            tx_descriptors: 256,
+        });
+    Config {
+        director: DirectorConfig {
+            worker_cores: vec![0],
+            management_core: None,
+            idle: None,
+            connections_max: CONNECTIONS_MAX,
+            control_socket: "oracle.sock".into(),
+            timeouts: Timeouts::default(),
+            tunables: Tunables::default(),
+            icmp_rate_per_s: 0,
+        },
+        eal: EalConfig {
+            hugepages: Hugepages::None,
+            memory_mib: 0,
+            memory_channels: None,
+            file_prefix: "oracle".to_owned(),
+            extra_arguments: Vec::new(),
+        },
+        ports: ports.collect(),
+        routes: network.routes.clone(),
+        neighbors: network.neighbors.clone(),
+        services: Vec::new(),
+    }
+}
+
+fn description(port: &PortConfig, mac: MacAddr, capabilities: PortCapabilities) -> PortDescription {
+    PortDescription {
+        name: port.name.clone(),
+        device: "memory".to_owned(),
+        driver: "mem".to_owned(),
+        mac,
+        // Larger than any port's own, since a port's can be changed.
+        mtu: 9702,
+        numa_node: None,
+        rx_queues: 1,
+        tx_queues: 1,
+        capabilities,
+    }
+}
+
+/// The configuration that would make a service as it is.
+fn service_config(service: &ServiceStatus) -> ServiceConfig {
+    let servers = service.servers.iter().rev();
+    ServiceConfig {
+        key: service.key,
+        options: service.options,
+        servers: servers.map(|server| (server.key, server.options)).collect(),
+    }
+}
+
+fn listed_service(service: &ServiceStatus) -> ListedService {
+    let service_port = service.key.address.port();
+    let servers = service.servers.iter().map(|server| ListedServer {
+        address: (server.key.address, service_port).into(),
+        options: server.options,
+        active: server.active_connections,
+        inactive: server.inactive_connections,
+        statistics: listed_statistics(&server.statistics),
+    });
+    ListedService {
+        protocol: service.key.protocol,
+        address: service.key.address,
+        scheduler: service.options.scheduler.name(),
+        statistics: listed_statistics(&service.statistics),
+        servers: servers.collect(),
+    }
+}
+
+fn listed_statistics(statistics: &status::Statistics) -> Statistics {
+    let status::Statistics {
+        connections,
+        in_packets,
+        in_bytes,
+        out_packets,
+        out_bytes,
+    } = *statistics;
+    Statistics {
+        connections,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+    }
+}
+
+fn listed_connection(connection: &ConnectionStatus) -> ListedConnection {
+    ListedConnection {
+        protocol: connection.protocol,
+        client: connection.client,
+        service: connection.service,
+        server: (connection.server, connection.service.port()).into(),
+        state: connection.state.clone(),
+        remaining_s: connection.expires_ms / 1000,
+    }
+}

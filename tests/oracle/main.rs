@@ -1,0 +1,234 @@
+//! Replays recordings of a Linux kernel's IPVS against the director, over
+//! ports in memory and with a virtual clock.
+//!
+//! `cargo test --test oracle [-- [--exact] [--list] [--skip TEXT] [TEXT...]]`
+//! replays the cases in `tests/oracle/cases`. Those that cannot pass yet stand
+//! in `not_yet.txt`, answers that differ on purpose in `intended.toml`; both
+//! lists must be true in both directions. With `POINTSMAN_ORACLE_CASES=FOLDER`
+//! the cases of that folder are replayed, and those that need what this
+//! version cannot do are found by what they contain.
+#![expect(unreachable_pub, reason = "the modules are those of one program")]
+
+mod case;
+mod frame;
+mod interpret;
+mod ipvsadm;
+mod lab;
+mod listing;
+mod lists;
+mod mask;
+mod needs;
+mod network;
+mod output;
+mod replay;
+mod shell;
+
+use std::{
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use case::Case;
+use lists::{Intended, NotYet};
+use pointsman::io::PortCapabilities;
+
+const NOT_YET: &str = include_str!("not_yet.txt");
+const INTENDED: &str = include_str!("intended.toml");
+
+fn main() -> ExitCode {
+    match run(&Selection::of_arguments(env::args().skip(1))) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(summary)) => {
+            println!(
+                "{} passed, {} failed, {} skipped",
+                summary.passed, summary.failed, summary.skipped
+            );
+            if summary.failed == 0 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(problem) => {
+            eprintln!("oracle: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Which cases to replay, as the arguments of a test program say it.
+#[derive(Debug, Default)]
+struct Selection {
+    only_list: bool,
+    exact: bool,
+    names: Vec<String>,
+    skipped: Vec<String>,
+}
+
+impl Selection {
+    fn of_arguments(mut arguments: impl Iterator<Item = String>) -> Self {
+        let mut selection = Self::default();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--list" => selection.only_list = true,
+                "--exact" => selection.exact = true,
+                "--skip" => selection.skipped.extend(arguments.next()),
+                // Options for other test programs with values of their own.
+                "--test-threads" | "--format" | "--color" | "-Z" => drop(arguments.next()),
+                option if option.starts_with('-') => {}
+                name => selection.names.push(name.to_owned()),
+            }
+        }
+        selection
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        let matches = |text: &String| {
+            if self.exact {
+                name == text
+            } else {
+                name.contains(text)
+            }
+        };
+        (self.names.is_empty() || self.names.iter().any(matches))
+            && !self.skipped.iter().any(matches)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Summary {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// Replays the selected cases; `None` when they were only to be listed.
+fn run(selection: &Selection) -> Result<Option<Summary>, String> {
+    let other_folder = env::var_os("POINTSMAN_ORACLE_CASES").map(PathBuf::from);
+    let own_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/cases");
+    let cases = case::read_folder(other_folder.as_deref().unwrap_or(&own_folder))?;
+    let judge = Judge {
+        not_yet: if other_folder.is_none() {
+            Some(NotYet::parse(NOT_YET)?)
+        } else {
+            None
+        },
+        intended: Intended::parse(INTENDED)?,
+    };
+    if selection.only_list {
+        for case in cases.iter().filter(|case| selection.contains(&case.name)) {
+            println!("{}: test", case.name);
+        }
+        return Ok(None);
+    }
+    let mut summary = Summary::default();
+    for problem in judge.untrue_entries(&cases) {
+        println!("failed: oracle lists: {problem}");
+        summary.failed += 1;
+    }
+    for case in cases.iter().filter(|case| selection.contains(&case.name)) {
+        match judge.verdict(case) {
+            Verdict::Passed => summary.passed += 1,
+            Verdict::Failed(problem) => {
+                println!("failed: oracle {}: {problem}", case.name);
+                summary.failed += 1;
+            }
+            Verdict::Skipped(reason) => {
+                println!("skipped: oracle {}: {reason}", case.name);
+                summary.skipped += 1;
+            }
+        }
+    }
+    Ok(Some(summary))
+}
+
+enum Verdict {
+    Passed,
+    Failed(String),
+    Skipped(String),
+}
+
+/// Decides what the replay of a case means.
+struct Judge {
+    /// `None` for cases of another folder.
+    not_yet: Option<NotYet>,
+    intended: Intended,
+}
+
+impl Judge {
+    fn verdict(&self, case: &Case) -> Verdict {
+        let Some(not_yet) = &self.not_yet else {
+            if let Some(feature) = needs::missing_feature(case) {
+                return Verdict::Skipped(format!("needs {feature}"));
+            }
+            return match self.replay(case) {
+                Ok(()) => Verdict::Passed,
+                Err(problem) => Verdict::Failed(problem),
+            };
+        };
+        match (self.replay(case), not_yet.reason(&case.name)) {
+            (Ok(()), None) => Verdict::Passed,
+            (Ok(()), Some(_)) => {
+                Verdict::Failed("now passes: remove it from not_yet.txt".to_owned())
+            }
+            (Err(problem), None) => Verdict::Failed(problem),
+            (Err(_), Some(reason)) => Verdict::Skipped(reason.to_owned()),
+        }
+    }
+
+    /// Replays a case on ports that fill in header checksums and on ports that
+    /// do not, with the same bytes for a result.
+    fn replay(&self, case: &Case) -> Result<(), String> {
+        let plain = PortCapabilities::default();
+        self.replay_on(case, plain)?;
+        self.replay_on(
+            case,
+            PortCapabilities {
+                tx_ipv4_checksum: true,
+                ..plain
+            },
+        )
+        .map_err(|problem| format!("with checksum offload: {problem}"))
+    }
+
+    /// Replays a case once; a panic is a failure of that case alone.
+    fn replay_on(&self, case: &Case, capabilities: PortCapabilities) -> Result<(), String> {
+        let replay = || replay::replay(case, &self.intended, capabilities);
+        match catch_unwind(AssertUnwindSafe(replay)) {
+            Ok(result) => result.map_err(|failure| failure.to_string()),
+            Err(panic) => {
+                let message = panic
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or_else(|| panic.downcast_ref::<&str>().copied());
+                Err(format!(
+                    "panicked: {}",
+                    message.unwrap_or("without a message")
+                ))
+            }
+        }
+    }
+
+    /// Entries of the lists that name what does not exist.
+    fn untrue_entries(&self, cases: &[Case]) -> Vec<String> {
+        let Some(not_yet) = &self.not_yet else {
+            return Vec::new();
+        };
+        let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        let not_yet = not_yet
+            .unknown(&names)
+            .map(|name| format!("not_yet.txt names {name}, which is no case"));
+        let exists = |name: &str, step: usize| {
+            cases
+                .iter()
+                .any(|case| case.name == name && step < case.steps.len())
+        };
+        let intended = self
+            .intended
+            .unknown(exists)
+            .map(|entry| format!("intended.toml names {entry}, which does not exist"));
+        not_yet.chain(intended).collect()
+    }
+}

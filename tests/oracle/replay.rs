@@ -1,0 +1,424 @@
+//! Replaying one recorded case in a [`Lab`].
+
+use std::fmt;
+
+use pointsman::io::PortCapabilities;
+
+use super::{
+    case::{Case, CommandStep, PacketStep, RecordedFrame, Step},
+    frame::describe,
+    interpret::{Action, interpret},
+    ipvsadm::{self, Invocation, Listing},
+    lab::Lab,
+    listing,
+    lists::{Difference, Intended},
+    mask::{Comparison, is_ignored},
+    network::Network,
+    output::RecordedOutput,
+    shell,
+};
+
+/// Virtual time that a step waits for frames that the recording has and that
+/// have not come yet: three ARP requests a second apart and some to spare.
+const PATIENCE_MS: u64 = 5000;
+
+/// The steps in which the virtual clock goes forward.
+const CLOCK_STEP_MS: u64 = 100;
+
+/// The kernel brings statistics up to date once in this time.
+const STATISTICS_PERIOD_MS: u64 = 2000;
+
+/// A step went differently from the recording.
+#[derive(Debug)]
+pub struct Failure {
+    step: usize,
+    note: String,
+    problem: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            step,
+            note,
+            problem,
+        } = self;
+        write!(
+            f,
+            "step {step} ({note}): {}",
+            problem.replace('\n', "\n    ")
+        )
+    }
+}
+
+/// Replays a case, and compares all that the director sends and prints.
+pub fn replay(
+    case: &Case,
+    intended: &Intended,
+    capabilities: PortCapabilities,
+) -> Result<(), Failure> {
+    let mut replay = Replay::new(case, capabilities)?;
+    for (index, step) in case.steps.iter().enumerate() {
+        let intended = intended.of(&case.name, index);
+        let (note, result) = match step {
+            Step::Config(step) | Step::Cmd(step) => (
+                step.cmd.as_str(),
+                replay.command_step(index, step, intended),
+            ),
+            Step::Packet(step) => (step.note.as_str(), replay.packet_step(step, intended)),
+            Step::Note { .. } => continue,
+        };
+        result.map_err(|problem| Failure {
+            step: index,
+            note: note.lines().next().unwrap_or_default().to_owned(),
+            problem,
+        })?;
+    }
+    match replay.packets_left() {
+        0 => Ok(()),
+        leaked => Err(Failure {
+            step: case.steps.len(),
+            note: "end".to_owned(),
+            problem: format!("{leaked} packets are still in use"),
+        }),
+    }
+}
+
+struct Replay<'a> {
+    case: &'a Case,
+    lab: Lab,
+    network: Network,
+    /// Milliseconds from one `date` to the next.
+    date_interval_ms: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(case: &'a Case, capabilities: PortCapabilities) -> Result<Self, Failure> {
+        let failed = |problem: String| Failure {
+            step: 0,
+            note: "network set-up".to_owned(),
+            problem,
+        };
+        let mut network = Network::default();
+        for pipeline in shell::parse(&case.net_setup.join("\n")).map_err(failed)? {
+            match interpret(&pipeline) {
+                Ok(Action::Network(change)) => {
+                    network
+                        .change(&change)
+                        .map_err(|refusal| failed(refusal.to_string()))?;
+                }
+                Ok(_) => {}
+                Err(refusal) => return Err(failed(refusal.to_string())),
+            }
+        }
+        let macs = case.mac_director.each_ref().map(|mac| mac.parse());
+        let [Ok(first), Ok(second)] = macs else {
+            return Err(failed(
+                "the MAC addresses of the director cannot be read".to_owned(),
+            ));
+        };
+        let lab = Lab::start(&network, [first, second], capabilities).map_err(failed)?;
+        Ok(Self {
+            case,
+            lab,
+            network,
+            date_interval_ms: date_interval_ms(case),
+        })
+    }
+
+    fn packet_step(
+        &mut self,
+        step: &PacketStep,
+        intended: Option<&Difference>,
+    ) -> Result<(), String> {
+        self.lab.send(step.nic, &step.frame)?;
+        self.compare_frames(&step.out, intended)
+    }
+
+    fn command_step(
+        &mut self,
+        index: usize,
+        step: &CommandStep,
+        intended: Option<&Difference>,
+    ) -> Result<(), String> {
+        let expected = intended.and_then(|entry| entry.output.as_deref());
+        if expected == Some(&step.output) {
+            return Err("the intended output is the recorded one".to_owned());
+        }
+        let mut recorded = RecordedOutput::new(expected.unwrap_or(&step.output), index);
+        let mut shell = ShellState::default();
+        for pipeline in shell::parse(&step.cmd)? {
+            let action = interpret(&pipeline).map_err(|refusal| refusal.to_string())?;
+            self.run(&action, &mut recorded, &mut shell)?;
+        }
+        recorded.finish()?;
+        self.compare_frames(&step.out, intended)
+    }
+
+    fn run(
+        &mut self,
+        action: &Action,
+        recorded: &mut RecordedOutput<'_>,
+        shell: &mut ShellState,
+    ) -> Result<(), String> {
+        match action {
+            Action::Ipvsadm(invocation, filters) => {
+                let mut text = self.ipvsadm(invocation, shell)?;
+                for filter in filters {
+                    text = filter.apply(&text);
+                }
+                return compare_output(invocation, &text, recorded, shell);
+            }
+            Action::Refused { message, code } => {
+                shell.exit_code = *code;
+                return recorded.take_lines(message);
+            }
+            Action::Tunable(tunable) => {
+                self.lab
+                    .change_tunables(|tunables| tunable.apply(tunables))?;
+            }
+            Action::IcmpInterval(interval_ms) => {
+                self.lab.limit_icmp(*interval_ms)?;
+            }
+            Action::Network(change) => {
+                self.network
+                    .change(change)
+                    .map_err(|refusal| refusal.to_string())?;
+                self.lab.reconfigure(&self.network)?;
+            }
+            Action::SleepMs(ms) => {
+                self.wait(*ms);
+                shell.slept_ms += ms;
+            }
+            Action::Date => {
+                self.wait(self.date_interval_ms);
+                recorded.take_line();
+            }
+            Action::ReadConnections => {
+                let text = listing::proc_connections(&self.lab.connections()?);
+                return recorded.take_connections(&text);
+            }
+            Action::Print(text) => {
+                let text = text.replace("$?", &shell.exit_code.to_string());
+                return recorded.take_lines(&text);
+            }
+            Action::Look => recorded.expect_unknown(),
+            Action::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Runs `ipvsadm` and returns what it prints.
+    fn ipvsadm(
+        &mut self,
+        invocation: &Invocation,
+        shell: &mut ShellState,
+    ) -> Result<String, String> {
+        shell.exit_code = 0;
+        match invocation {
+            Invocation::Change(command) => {
+                let Err(error) = self.lab.apply(command) else {
+                    return Ok(String::new());
+                };
+                shell.exit_code = 255;
+                Ok(ipvsadm::error_message(command, &error))
+            }
+            Invocation::SetTimeouts(seconds) => {
+                let timeouts = ipvsadm::set_timeouts(self.lab.timeouts(), *seconds);
+                self.lab.set_timeouts(timeouts)?;
+                Ok(String::new())
+            }
+            Invocation::List(listing) => self.list(*listing, shell),
+            Invocation::Save => Ok(listing::save(&self.lab.services())),
+            Invocation::Restore | Invocation::Help => {
+                Err("the replay has no text to compare this with".to_owned())
+            }
+        }
+    }
+
+    fn list(&mut self, asked: Listing, shell: &mut ShellState) -> Result<String, String> {
+        Ok(match asked {
+            Listing::Services {
+                only,
+                columns,
+                exact,
+                sorted,
+            } => {
+                let mut services = self.lab.services();
+                if let Some(key) = only {
+                    services.retain(|service| {
+                        (service.protocol, service.address) == (key.protocol, key.address)
+                    });
+                    if services.is_empty() {
+                        shell.exit_code = 1;
+                        return Ok("No such service\n".to_owned());
+                    }
+                }
+                listing::services(&services, columns, only.is_none(), sorted, exact)
+            }
+            Listing::Connections => listing::connections(&self.lab.connections()?),
+            Listing::Timeouts => listing::timeouts(self.lab.timeouts()),
+            Listing::Daemon => String::new(),
+        })
+    }
+
+    fn wait(&mut self, ms: u64) {
+        let mut left_ms = ms;
+        while left_ms > 0 {
+            let step_ms = left_ms.min(CLOCK_STEP_MS);
+            self.lab.advance(step_ms);
+            left_ms -= step_ms;
+        }
+    }
+
+    /// Packets in use at the end, when there has been time for ARP to give up
+    /// what waits for it.
+    fn packets_left(&mut self) -> usize {
+        if self.lab.packets_in_use() > 0 {
+            self.wait(PATIENCE_MS);
+        }
+        self.lab.packets_in_use()
+    }
+
+    /// Compares what was sent in this step. Waits while frames are missing.
+    fn compare_frames(
+        &mut self,
+        recorded: &[RecordedFrame],
+        intended: Option<&Difference>,
+    ) -> Result<(), String> {
+        let meant = match intended {
+            Some(entry) => entry.frames()?,
+            None => None,
+        };
+        let recorded: Vec<&RecordedFrame> = recorded
+            .iter()
+            .filter(|frame| !is_ignored(&frame.bytes))
+            .collect();
+        let expected = match &meant {
+            Some(frames) => frames.iter().collect(),
+            None => recorded.clone(),
+        };
+        let mut ours = self.take_frames();
+        let mut waited_ms = 0;
+        while ours.len() < expected.len() && waited_ms < PATIENCE_MS {
+            self.lab.advance(CLOCK_STEP_MS);
+            waited_ms += CLOCK_STEP_MS;
+            ours.extend(self.take_frames());
+        }
+        if let Some(entry) = intended.filter(|_| meant.is_some())
+            && self.difference(&recorded, &ours).is_none()
+        {
+            return Err(format!(
+                "the answer is the recorded one, so take this out of the list of intended \
+                 differences: {}",
+                entry.reason
+            ));
+        }
+        self.difference(&expected, &ours).map_or(Ok(()), Err)
+    }
+
+    fn take_frames(&mut self) -> Vec<(u8, Vec<u8>)> {
+        let mut frames = self.lab.take_sent();
+        frames.retain(|(_, frame)| !is_ignored(frame) && !is_gratuitous_arp(frame));
+        frames
+    }
+
+    /// What distinguishes our frames from those expected, if anything.
+    fn difference(&self, expected: &[&RecordedFrame], ours: &[(u8, Vec<u8>)]) -> Option<String> {
+        let mut comparison = Comparison::new(&self.case.gue_ports);
+        for (index, (expected, (port, ours))) in expected.iter().zip(ours).enumerate() {
+            if let Err(difference) = comparison.compare(expected, *port, ours) {
+                return Some(format!(
+                    "frame {index}: {difference}\n\
+                     expected: port {} {}\n          {}\n\
+                     ours:     port {port} {}\n          {}",
+                    expected.nic,
+                    describe(&expected.bytes),
+                    hex(&expected.bytes),
+                    describe(ours),
+                    hex(ours),
+                ));
+            }
+        }
+        let missing = expected
+            .iter()
+            .skip(ours.len())
+            .map(|frame| (frame.nic, &frame.bytes));
+        let surplus = ours
+            .iter()
+            .skip(expected.len())
+            .map(|(port, frame)| (*port, frame));
+        let missing = missing.map(|(port, frame)| ("missing", port, frame));
+        let surplus = surplus.map(|(port, frame)| ("too many", port, frame));
+        let lines: Vec<String> = missing
+            .chain(surplus)
+            .map(|(what, port, frame)| {
+                format!(
+                    "{what}: port {port} {}\n          {}",
+                    describe(frame),
+                    hex(frame)
+                )
+            })
+            .collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+}
+
+/// What the commands of one step hand on to each other.
+#[derive(Debug, Default)]
+struct ShellState {
+    exit_code: u8,
+    slept_ms: u64,
+}
+
+fn compare_output(
+    invocation: &Invocation,
+    text: &str,
+    recorded: &mut RecordedOutput<'_>,
+    shell: &ShellState,
+) -> Result<(), String> {
+    match invocation {
+        Invocation::List(Listing::Connections) => recorded.take_connections(text),
+        Invocation::List(Listing::Services { columns, .. }) if shell.exit_code == 0 => {
+            // The kernel's own numbers are old at any other time.
+            let is_current = match columns {
+                ipvsadm::Columns::Statistics => shell.slept_ms >= STATISTICS_PERIOD_MS,
+                ipvsadm::Columns::Rates => false,
+                _ => true,
+            };
+            recorded.take_services(text, is_current)
+        }
+        _ => recorded.take_lines(text),
+    }
+}
+
+/// An ARP frame about its sender's own address: at their start and for new
+/// addresses, directors announce themselves, which the recordings leave out.
+fn is_gratuitous_arp(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[0x08, 0x06]) && frame.get(28..32) == frame.get(38..42)
+}
+
+/// How long a recording waited from one `date` to the next. It waited equally
+/// long before the first.
+fn date_interval_ms(case: &Case) -> u64 {
+    let seconds: Vec<u64> = case
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Cmd(step) if step.cmd.starts_with("date") => {
+                step.output.lines().next()?.trim().parse().ok()
+            }
+            _ => None,
+        })
+        .collect();
+    match seconds.as_slice() {
+        [first, .., last] => (last - first) * 1000 / (seconds.len() as u64 - 1),
+        _ => 0,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
