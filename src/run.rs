@@ -397,10 +397,9 @@ fn idle_policy(config: &Config) -> Idle {
         .iter()
         .all(|port| matches!(port.device, Device::Vdev(_)));
     match config.director.idle {
-        Some(IdlePolicy::Poll) => Idle::Poll,
         Some(IdlePolicy::Adaptive) => Idle::Pause,
         None if all_software => Idle::Pause,
-        None => Idle::Poll,
+        Some(IdlePolicy::Poll) | None => Idle::Poll,
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
         }
     }
 
-    /// Inner headers before and after, from recording 01_encap_basic.
+    /// Inner headers before and after, from recording `01_encap_basic`.
     #[test]
     fn ttl_goes_down_and_the_checksum_follows() {
         let mut header =

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod arp;
 pub mod command;
 mod dump;
 mod host;
@@ -20,8 +21,14 @@ mod services;
 pub mod socket;
 pub mod status;
 mod token_bucket;
+mod transmit;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use crossbeam::{
     channel::{Receiver, Select, Sender, bounded},
@@ -31,19 +38,20 @@ use crossbeam::{
 use self::{
     command::{Command, CommandError},
     dump::Dump,
-    network::Network,
-    punted::{HostCounters, Waiting},
+    network::{LinkChange, Network},
+    punted::HostCounters,
     services::Services,
     socket::ControlRequest,
     status::{CounterStatus, ServiceStatus, Statistics},
     token_bucket::TokenBucket,
+    transmit::Waiting,
 };
 use crate::{
     clock::Ticks,
     config::Config,
     counters::WorkerCounters,
     forwarding::{ForwardingState, RealServerIndex, ServerLoads},
-    io::{Driver, Port},
+    io::{Driver, Port, PortIndex},
     pipeline::Punted,
     worker::{Injected, WorkerChannels, WorkerRequest},
 };
@@ -65,6 +73,8 @@ pub struct Management<D: Driver> {
     waiting: Waiting<D::Packet>,
     icmp_limit: TokenBucket,
     fragmentation_needed_limit: TokenBucket,
+    /// For messages that outside parties can cause.
+    log_limit: TokenBucket,
     identification: u16,
     host: HostCounters,
     requests: Receiver<ControlRequest>,
@@ -179,6 +189,7 @@ impl<D: Driver> Management<D> {
             waiting: Waiting::default(),
             icmp_limit: TokenBucket::new(rate, now),
             fragmentation_needed_limit: TokenBucket::new(rate.saturating_mul(10), now),
+            log_limit: TokenBucket::new(LOG_LINES_PER_S, now),
             identification: 0,
             host: HostCounters::default(),
             requests: parts.requests,
@@ -188,9 +199,9 @@ impl<D: Driver> Management<D> {
             config,
         };
         for service in management.config.services.clone() {
-            management.add_configured(&service, now)?;
+            management.add_configured(&service)?;
         }
-        management.announce_all(now);
+        management.announce_all();
         Ok(management)
     }
 
@@ -199,8 +210,8 @@ impl<D: Driver> Management<D> {
     ///
     /// # Errors
     /// [`CommandError`]; nothing has changed then.
-    pub fn apply(&mut self, command: &Command, now: Ticks) -> Result<(), CommandError> {
-        let vips_before = self.vips();
+    pub fn apply(&mut self, command: &Command) -> Result<(), CommandError> {
+        let new_vip = self.new_vip_of(command);
         let workers = &self.workers;
         self.services
             .apply(command, self.state.generation + 1, &|index| {
@@ -212,11 +223,8 @@ impl<D: Driver> Management<D> {
             Command::DeleteServer(..) | Command::DeleteService(_) | Command::Flush
         );
         self.end_deleted |= deletes && self.services.tunables.expire_nodest_conn;
-        if let Command::AddService(key, _) = command
-            && let std::net::IpAddr::V4(vip) = key.address.ip()
-            && !vips_before.contains(&vip)
-        {
-            self.announce(vip, now);
+        if let Some(vip) = new_vip {
+            self.announce(vip);
         }
         Ok(())
     }
@@ -232,7 +240,7 @@ impl<D: Driver> Management<D> {
             self.housekept = now;
             self.housekeep(now);
         }
-        busy | self.publish(now)
+        busy | self.publish()
     }
 
     /// Waits until a worker or a client wants something, but not longer than
@@ -257,12 +265,44 @@ impl<D: Driver> Management<D> {
         self.counter_statuses()
     }
 
+    /// Follows the links of the ports. A link that comes up again may lead to
+    /// another switch, which is told where the addresses are.
+    fn watch_links(&mut self) {
+        let links: Vec<_> = self.ports.iter().map(|port| port.link().up).collect();
+        let mut came_up = false;
+        for (port, up) in (0..).map(PortIndex).zip(links) {
+            match self.network.set_link(port, up) {
+                Some(LinkChange::Down) => self.dirty = true,
+                Some(LinkChange::Up) => {
+                    self.dirty = true;
+                    came_up = true;
+                }
+                None => {}
+            }
+        }
+        if came_up {
+            self.announce_all();
+        }
+    }
+
     /// The state published last.
     pub fn state(&self) -> &Arc<ForwardingState> {
         &self.state
     }
 
+    /// The VIP that a command adds to the director.
+    fn new_vip_of(&self, command: &Command) -> Option<Ipv4Addr> {
+        match command {
+            Command::AddService(key, _) => match key.address.ip() {
+                IpAddr::V4(vip) => (!self.services.has_vip(vip)).then_some(vip),
+                IpAddr::V6(_) => None,
+            },
+            _ => None,
+        }
+    }
+
     fn housekeep(&mut self, now: Ticks) {
+        self.watch_links();
         self.keep_neighbors_alive(now);
         let oldest = self
             .workers
@@ -290,7 +330,7 @@ fn totals<P>(workers: &[WorkerHandle<P>], index: RealServerIndex) -> Statistics 
 }
 
 /// Packets that the management thread keeps while it waits for neighbors.
-pub const PACKETS_HELD_MAX: usize = punted::WAITING_MAX;
+pub const PACKETS_HELD_MAX: usize = transmit::WAITING_MAX;
 
 /// Packets that stand in the queues between the management thread and one
 /// worker.
@@ -302,4 +342,6 @@ const REQUESTS_MAX: usize = 64;
 const INJECTED_MAX: usize = 1024;
 /// Packets that a worker may have waiting for the management thread.
 const PUNTS_MAX: usize = 1024;
+/// Log lines a second that outside parties can cause.
+const LOG_LINES_PER_S: u32 = 5;
 const HOUSEKEEPING_INTERVAL_MS: u64 = 1000;

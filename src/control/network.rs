@@ -47,6 +47,32 @@ pub(super) struct NetworkPort {
     pub addresses: Vec<Ipv4Net>,
     /// Whether the port fills in IPv4 header checksums.
     pub offload_checksum: bool,
+    /// What is known of its link.
+    pub link: LinkState,
+}
+
+/// What is known of the link of a port.
+///
+/// Some drivers of software ports never report a link, so that only one that
+/// was up before counts as down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LinkState {
+    /// It was never seen up.
+    #[default]
+    Unknown,
+    /// It is up.
+    Up,
+    /// It was up once, and is not.
+    Down,
+}
+
+/// What became of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinkChange {
+    /// It came back.
+    Up,
+    /// It was lost.
+    Down,
 }
 
 /// Where a packet goes next.
@@ -92,16 +118,22 @@ impl Network {
         descriptions: &[PortDescription],
         now: Ticks,
     ) -> Vec<Ipv4Addr> {
+        let links = self.ports.iter().map(|port| port.link).collect::<Vec<_>>();
+        let links = links
+            .into_iter()
+            .chain(std::iter::repeat(LinkState::Unknown));
         self.ports = config
             .ports
             .iter()
             .zip(descriptions)
-            .map(|(port, description)| NetworkPort {
+            .zip(links)
+            .map(|((port, description), link)| NetworkPort {
                 name: port.name.clone(),
                 mac: description.mac,
                 mtu: port.mtu.min(description.mtu),
                 vlan: port.vlan,
                 addresses: port.addresses.clone(),
+                link,
                 offload_checksum: description.capabilities.tx_ipv4_checksum,
             })
             .collect();
@@ -156,7 +188,7 @@ impl Network {
             return NextHop::Unreachable;
         };
         let address = gateway.unwrap_or(destination);
-        let Some(port) = self.port(index) else {
+        let Some(port) = self.port(index).filter(|port| port.link != LinkState::Down) else {
             return NextHop::Unreachable;
         };
         let Some(source) = source.or_else(|| port.source_towards(address)) else {
@@ -168,6 +200,25 @@ impl Network {
             source,
             mtu: mtu.unwrap_or(port.mtu),
         }
+    }
+
+    /// Takes note of a port's link, and says whether it was lost or came back.
+    /// Servers behind a lost link are unreachable.
+    pub(super) fn set_link(&mut self, port: PortIndex, up: bool) -> Option<LinkChange> {
+        let port = self.ports.get_mut(port.as_usize())?;
+        let (state, change) = match (port.link, up) {
+            (LinkState::Unknown, true) => (LinkState::Up, None),
+            (LinkState::Up, false) => (LinkState::Down, Some(LinkChange::Down)),
+            (LinkState::Down, true) => (LinkState::Up, Some(LinkChange::Up)),
+            (state, _) => (state, None),
+        };
+        port.link = state;
+        match change {
+            Some(LinkChange::Down) => log::warn!("port {} lost its link", port.name),
+            Some(LinkChange::Up) => log::info!("port {} has its link back", port.name),
+            None => {}
+        }
+        change
     }
 
     /// What the packet path needs to know of the ports.

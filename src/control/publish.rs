@@ -9,7 +9,6 @@ use hashbrown::HashSet;
 
 use super::Management;
 use crate::{
-    clock::Ticks,
     config::Config,
     connection::StateTimeouts,
     forwarding::{
@@ -44,7 +43,7 @@ pub(super) fn empty(config: &Config, loads: Arc<ServerLoads>) -> Arc<ForwardingS
 impl<D: Driver> Management<D> {
     /// Publishes a new generation when something changed and every worker has
     /// room for it; until then the change waits. Returns whether it did.
-    pub(super) fn publish(&mut self, _now: Ticks) -> bool {
+    pub(super) fn publish(&mut self) -> bool {
         self.collect_retired();
         let has_room =
             |worker: &super::WorkerHandle<_>| worker.requests.len() + 2 <= super::REQUESTS_MAX;
@@ -71,10 +70,7 @@ impl<D: Driver> Management<D> {
 
     /// VIPs of all services.
     pub(super) fn vips(&self) -> HashSet<Ipv4Addr> {
-        self.services
-            .iter()
-            .filter_map(|(key, _)| vip_of(key))
-            .collect()
+        self.services.vips().collect()
     }
 
     fn collect_retired(&self) {
@@ -193,7 +189,7 @@ impl<D: Driver> Management<D> {
     }
 }
 
-pub(super) fn vip_of(key: &ServiceKey) -> Option<Ipv4Addr> {
+fn vip_of(key: &ServiceKey) -> Option<Ipv4Addr> {
     match key.address.ip() {
         IpAddr::V4(vip) => Some(vip),
         IpAddr::V6(_) => None,

@@ -36,33 +36,25 @@ impl<D: Driver> Management<D> {
         }
         self.config = config.clone();
         self.dirty = true;
-        self.apply(&Command::SetTimeouts(director.timeouts), now)?;
-        self.apply(&Command::SetTunables(director.tunables), now)?;
-        self.reconfigure_services(&config.services, now)?;
+        self.apply(&Command::SetTimeouts(director.timeouts))?;
+        self.apply(&Command::SetTunables(director.tunables))?;
+        self.reconfigure_services(&config.services)?;
         for address in new_addresses {
-            self.announce(address, now);
+            self.announce(address);
         }
         Ok(())
     }
 
     /// Adds a service of the configuration with its servers.
-    pub(super) fn add_configured(
-        &mut self,
-        service: &ServiceConfig,
-        now: Ticks,
-    ) -> Result<(), CommandError> {
-        self.apply(&Command::AddService(service.key, service.options), now)?;
+    pub(super) fn add_configured(&mut self, service: &ServiceConfig) -> Result<(), CommandError> {
+        self.apply(&Command::AddService(service.key, service.options))?;
         for &(key, options) in &service.servers {
-            self.apply(&Command::AddServer(service.key, key, options), now)?;
+            self.apply(&Command::AddServer(service.key, key, options))?;
         }
         Ok(())
     }
 
-    fn reconfigure_services(
-        &mut self,
-        wanted: &[ServiceConfig],
-        now: Ticks,
-    ) -> Result<(), CommandError> {
+    fn reconfigure_services(&mut self, wanted: &[ServiceConfig]) -> Result<(), CommandError> {
         let unwanted: Vec<_> = self
             .services
             .iter()
@@ -70,7 +62,7 @@ impl<D: Driver> Management<D> {
             .filter(|key| !wanted.iter().any(|service| service.key == *key))
             .collect();
         for key in unwanted {
-            self.apply(&Command::DeleteService(key), now)?;
+            self.apply(&Command::DeleteService(key))?;
         }
         for service in wanted {
             match self
@@ -79,24 +71,20 @@ impl<D: Driver> Management<D> {
                 .map(|present| present.options)
             {
                 None => {
-                    self.add_configured(service, now)?;
+                    self.add_configured(service)?;
                     continue;
                 }
                 Some(options) if options != service.options => {
-                    self.apply(&Command::EditService(service.key, service.options), now)?;
+                    self.apply(&Command::EditService(service.key, service.options))?;
                 }
                 Some(_) => {}
             }
-            self.reconfigure_servers(service, now)?;
+            self.reconfigure_servers(service)?;
         }
         Ok(())
     }
 
-    fn reconfigure_servers(
-        &mut self,
-        wanted: &ServiceConfig,
-        now: Ticks,
-    ) -> Result<(), CommandError> {
+    fn reconfigure_servers(&mut self, wanted: &ServiceConfig) -> Result<(), CommandError> {
         let present: BTreeMap<_, _> = self
             .services
             .service(&wanted.key)
@@ -107,14 +95,14 @@ impl<D: Driver> Management<D> {
             .collect();
         for key in present.keys() {
             if !wanted.servers.iter().any(|(server, _)| server == key) {
-                self.apply(&Command::DeleteServer(wanted.key, *key), now)?;
+                self.apply(&Command::DeleteServer(wanted.key, *key))?;
             }
         }
         for &(key, options) in &wanted.servers {
             match present.get(&key) {
-                None => self.apply(&Command::AddServer(wanted.key, key, options), now)?,
+                None => self.apply(&Command::AddServer(wanted.key, key, options))?,
                 Some(before) if *before != options => {
-                    self.apply(&Command::EditServer(wanted.key, key, options), now)?;
+                    self.apply(&Command::EditServer(wanted.key, key, options))?;
                 }
                 Some(_) => {}
             }

@@ -6,7 +6,13 @@
 //! of it is made by [`super::publish`].
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use hashbrown::HashMap;
 
 use super::command::{Command, CommandError};
 use crate::{
@@ -24,7 +30,14 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Services {
     by_key: BTreeMap<ServiceKey, Service>,
+    /// How many services each VIP has.
+    vips: HashMap<Ipv4Addr, usize>,
     servers: Vec<Server>,
+    /// Slots of deleted servers that may come back.
+    deleted: HashMap<(ServiceKey, ServerKey), RealServerIndex>,
+    /// Slots without a server.
+    free_servers: Vec<RealServerIndex>,
+    /// Slots without a service.
     free_slots: Vec<ServiceIndex>,
     slots_made: u32,
     links_made: u64,
@@ -81,7 +94,10 @@ impl Services {
     pub(super) fn new(loads: Arc<ServerLoads>, tunables: Tunables, timeouts: Timeouts) -> Self {
         Self {
             by_key: BTreeMap::new(),
+            vips: HashMap::new(),
             servers: Vec::new(),
+            deleted: HashMap::new(),
+            free_servers: Vec::new(),
             free_slots: Vec::new(),
             slots_made: 0,
             links_made: 0,
@@ -100,6 +116,16 @@ impl Services {
     /// The service with this key.
     pub(super) fn service(&self, key: &ServiceKey) -> Option<&Service> {
         self.by_key.get(key)
+    }
+
+    /// The VIPs of all services, each once.
+    pub(crate) fn vips(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.vips.keys().copied()
+    }
+
+    /// Whether a service has this VIP.
+    pub(crate) fn has_vip(&self, address: Ipv4Addr) -> bool {
+        self.vips.contains_key(&address)
     }
 
     /// All slots for servers, by index.
@@ -205,17 +231,21 @@ impl Services {
     /// to any more: all of them work with generation `oldest` or later.
     /// Returns whether there was one.
     pub(super) fn free_deleted(&mut self, oldest: u64) -> bool {
-        let mut freed = false;
-        for (index, server) in (0..).zip(&mut self.servers) {
-            if server.presence == Presence::Deleted
-                && server.deleted_in <= oldest
-                && self.loads.of(RealServerIndex(index)).is_idle()
-            {
+        let before = self.free_servers.len();
+        let (loads, servers) = (&self.loads, &mut self.servers);
+        let free_servers = &mut self.free_servers;
+        self.deleted.retain(|_, &mut index| {
+            let Some(server) = servers.get_mut(index.as_usize()) else {
+                return false;
+            };
+            let stays = server.deleted_in > oldest || !loads.of(index).is_idle();
+            if !stays {
                 server.presence = Presence::Free;
-                freed = true;
+                free_servers.push(index);
             }
-        }
-        freed
+            stays
+        });
+        self.free_servers.len() > before
     }
 
     fn add_service(
@@ -248,6 +278,9 @@ impl Services {
             left_behind: Statistics::default(),
         };
         self.by_key.insert(key, service);
+        if let IpAddr::V4(vip) = key.address.ip() {
+            *self.vips.entry(vip).or_default() += 1;
+        }
         self.changed.push(index);
         Ok(())
     }
@@ -287,6 +320,14 @@ impl Services {
         if let Some(service) = self.by_key.remove(key) {
             self.changed.push(service.index);
             self.free_slots.push(service.index);
+        }
+        if let IpAddr::V4(vip) = key.address.ip()
+            && let Some(services) = self.vips.get_mut(&vip)
+        {
+            *services -= 1;
+            if *services == 0 {
+                self.vips.remove(&vip);
+            }
         }
         Ok(())
     }
@@ -396,6 +437,7 @@ impl Services {
         };
         server.presence = Presence::Deleted;
         server.deleted_in = generation;
+        self.deleted.insert((*service_key, server.key), index);
         let passed = difference(totals(index), server.listed_at);
         if let Some(service) = self.by_key.get_mut(service_key) {
             service.servers.retain(|listed| *listed != index);
@@ -427,17 +469,10 @@ impl Services {
         service: &ServiceKey,
         key: &ServerKey,
     ) -> Result<RealServerIndex, CommandError> {
-        let mut free = None;
-        for (index, server) in (0..).map(RealServerIndex).zip(&self.servers) {
-            match server.presence {
-                Presence::Deleted if server.service == *service && server.key == *key => {
-                    return Ok(index);
-                }
-                Presence::Free if free.is_none() => free = Some(index),
-                _ => {}
-            }
+        if let Some(index) = self.deleted.remove(&(*service, *key)) {
+            return Ok(index);
         }
-        if let Some(index) = free {
+        if let Some(index) = self.free_servers.pop() {
             return Ok(index);
         }
         let index = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);

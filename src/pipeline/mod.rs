@@ -13,25 +13,28 @@ mod exit;
 mod icmp_error;
 mod output;
 mod parse;
+mod selection;
 
 use std::{net::Ipv4Addr, sync::Arc};
 
 use crossbeam::utils::CachePadded;
 
-use self::parse::{Parsed, Payload};
 pub use self::{
     exit::{DropReason, Exit, PuntReason},
     output::{Outputs, Punted},
 };
+use self::{
+    parse::{Parsed, Payload},
+    selection::Flow,
+};
 use crate::{
-    connection::{CoarseTime, EntryIndex, Expiry, NewEntry, State, Table, transition},
+    connection::{CoarseTime, EntryIndex, Expiry, Table},
     counters::WorkerCounters,
     flow::{FlowHash, FlowKeyV4},
-    forwarding::{ForwardingState, Path, Presence, RealServerIndex, ServiceAddress},
+    forwarding::{ForwardingState, Path, Presence, RealServerIndex},
     fragment::fragment_outer,
     io::{BURST_LEN_MAX, Burst, Driver, Packet, PortIndex},
     scheduler::Schedulers,
-    service::{Protocol, Tunables},
     tunnel::{self, DONT_FRAGMENT},
     wire::ipv4_options,
 };
@@ -213,7 +216,7 @@ impl<D: Driver> Pipeline<D> {
         hash: FlowHash,
         now: CoarseTime,
     ) -> Result<Route, (Exit, Option<RealServerIndex>)> {
-        let (server, is_error) = match parsed.payload {
+        let server = match parsed.payload {
             Payload::Flow(key, tcp_flags) => {
                 if parsed.has_options {
                     receive_options(packet, parsed.inner, key.vip.into())
@@ -225,7 +228,13 @@ impl<D: Driver> Pipeline<D> {
                     tcp_flags,
                 };
                 let server = self.server_of_flow(&flow, parsed.inner.total_len, now);
-                (server.map_err(|exit| (exit, None))?, false)
+                let server = server.map_err(|exit| (exit, None))?;
+                return self.reach(packet, parsed, server, false).map_err(|exit| {
+                    if exit == Exit::Punt(PuntReason::Local) {
+                        self.close_as_host(&flow, now);
+                    }
+                    (exit, Some(server))
+                });
             }
             Payload::Icmp {
                 message_offset,
@@ -236,7 +245,7 @@ impl<D: Driver> Pipeline<D> {
                 let server = self.server_of_icmp(message.unwrap_or_default(), destination);
                 let server = server.map_err(|exit| (exit, None))?;
                 self.count_packet_of(server, parsed.inner.total_len);
-                (server, true)
+                server
             }
             Payload::Fragment { destination } => {
                 return Err((
@@ -246,184 +255,8 @@ impl<D: Driver> Pipeline<D> {
             }
             Payload::Other { destination } => return Err((self.to_host(destination), None)),
         };
-        let reach = self.reach(packet, parsed, server, is_error);
+        let reach = self.reach(packet, parsed, server, true);
         reach.map_err(|exit| (exit, Some(server)))
-    }
-
-    /// The real server of a TCP or UDP packet; opens, advances and ends
-    /// connections on the way.
-    #[inline]
-    fn server_of_flow(
-        &mut self,
-        flow: &Flow,
-        total_len: u16,
-        now: CoarseTime,
-    ) -> Result<RealServerIndex, Exit> {
-        // Without any service Linux IPVS is out of the way altogether.
-        if self.state.services.is_empty() {
-            return Err(self.to_host(flow.key.vip.into()));
-        }
-        let index = match self.connections.find(flow.hash, &flow.key) {
-            Some(index) => match self.fate_of(index, flow)? {
-                Fate::Keep(server) => {
-                    self.advance(index, server, flow, now);
-                    self.count_packet_of(server, total_len);
-                    return Ok(server);
-                }
-                // The old connection still counts while the new server is
-                // picked, as in Linux IPVS.
-                Fate::Replace => Some(index),
-            },
-            None => None,
-        };
-        let picked = self.schedule(flow);
-        if let Some(index) = index {
-            self.end(index);
-        }
-        let server = picked?;
-        self.open(server, flow, now)?;
-        self.count_packet_of(server, total_len);
-        Ok(server)
-    }
-
-    /// Whether a packet goes on with the connection that was found.
-    #[inline]
-    fn fate_of(&self, index: EntryIndex, flow: &Flow) -> Result<Fate, Exit> {
-        let Some(entry) = self.connections.entry(index) else {
-            return Ok(Fate::Replace);
-        };
-        let server = RealServerIndex(entry.server());
-        let tunables = &self.state.tunables;
-        let forwarding = self.state.server(server);
-        if flow.is_syn() {
-            let quiesced = forwarding.is_some_and(|server| server.quiesced);
-            if (tunables.expire_nodest_conn && quiesced)
-                || may_reuse(entry.state(), tunables.conn_reuse_mode)
-            {
-                return Ok(Fate::Replace);
-            }
-        }
-        if forwarding.is_some_and(|server| server.presence == Presence::Listed) {
-            Ok(Fate::Keep(server))
-        } else if tunables.expire_nodest_conn {
-            Ok(Fate::Replace)
-        } else {
-            Err(Exit::Drop(DropReason::ServerGone))
-        }
-    }
-
-    /// Picks a real server for a packet without a connection.
-    fn schedule(&mut self, flow: &Flow) -> Result<RealServerIndex, Exit> {
-        let vip = Ipv4Addr::from(flow.key.vip);
-        if !self.state.local.contains(&vip) {
-            return Err(Exit::Drop(DropReason::NotLocal));
-        }
-        let client = Ipv4Addr::from(flow.key.client);
-        if is_martian(client) || self.state.local.contains(&client) {
-            return Err(Exit::Drop(DropReason::MartianSource));
-        }
-        let may_open = match flow.protocol() {
-            Some(Protocol::Tcp) => {
-                (flow.is_syn() || self.state.tunables.sloppy_tcp) && flow.tcp_flags & TCP_RST == 0
-            }
-            Some(Protocol::Udp) => true,
-            None => false,
-        };
-        let service = flow
-            .service_address()
-            .and_then(|address| self.state.services.find(&address));
-        match service {
-            Some((index, service)) if may_open => self
-                .schedulers
-                .pick(index, service, &self.state.loads)
-                .ok_or(Exit::Punt(PuntReason::NoServer)),
-            _ => Err(Exit::Punt(PuntReason::Local)),
-        }
-    }
-
-    /// Opens a connection.
-    fn open(&mut self, server: RealServerIndex, flow: &Flow, now: CoarseTime) -> Result<(), Exit> {
-        let state = state_after(None, flow, &self.state.tunables);
-        let timeout = self.state.timeouts.of(state);
-        let new = NewEntry {
-            server: server.0,
-            state,
-            controller: 0,
-            flags: 0,
-        };
-        let inserted = self
-            .connections
-            .insert(flow.hash, flow.key, &new, timeout, now)
-            .map_err(|_| Exit::Drop(DropReason::TableFull))?;
-        if let Some(evicted) = inserted.evicted {
-            let load = self.state.loads.of(RealServerIndex(evicted.server));
-            load.close(evicted.state.is_active());
-            self.counters.connections_evicted.add(1);
-        }
-        self.state.loads.of(server).open(state.is_active());
-        self.counters.connections_opened.add(1);
-        self.counters.server(server.as_usize()).connections.add(1);
-        Ok(())
-    }
-
-    /// Moves a connection on by one packet.
-    #[inline]
-    fn advance(
-        &mut self,
-        index: EntryIndex,
-        server: RealServerIndex,
-        flow: &Flow,
-        now: CoarseTime,
-    ) {
-        let Some(entry) = self.connections.entry_mut(index) else {
-            return;
-        };
-        entry.count_packet();
-        let before = entry.state();
-        let after = state_after(Some(before), flow, &self.state.tunables);
-        if after != before {
-            entry.set_state(after);
-            if after.is_active() != before.is_active() {
-                self.state.loads.of(server).reclassify(after.is_active());
-            }
-        }
-        self.connections
-            .touch(index, self.state.timeouts.of(after), now);
-    }
-
-    /// Ends a connection before its time.
-    fn end(&mut self, index: EntryIndex) {
-        if let Some(ended) = self.connections.remove(index) {
-            let load = self.state.loads.of(RealServerIndex(ended.server));
-            load.close(ended.state.is_active());
-        }
-    }
-
-    /// The real server that gets to see an ICMP message.
-    fn server_of_icmp(
-        &self,
-        message: &[u8],
-        destination: Ipv4Addr,
-    ) -> Result<RealServerIndex, Exit> {
-        if icmp_error::is_query(message) {
-            return Err(self.to_host(destination));
-        }
-        if !self.state.local.contains(&destination) {
-            return Err(Exit::Drop(DropReason::NotLocal));
-        }
-        if !icmp_error::is_forwarded_kind(message) || self.state.services.is_empty() {
-            return Err(Exit::Drop(DropReason::IcmpErrorUnrelated));
-        }
-        let key = icmp_error::flow_of_error(message)?;
-        let entry = self
-            .connections
-            .find(self.connections.hash(&key), &key)
-            .and_then(|index| self.connections.entry(index))
-            .ok_or(Exit::Drop(DropReason::IcmpErrorUnrelated))?;
-        if !icmp_error::has_sound_checksum(message) {
-            return Err(Exit::Drop(DropReason::BadIcmpChecksum));
-        }
-        Ok(RealServerIndex(entry.server()))
     }
 
     /// Step 7 and the checks of step 8: whether the packet fits through the
@@ -538,40 +371,6 @@ impl<D: Driver> Pipeline<D> {
     }
 }
 
-/// A TCP or UDP packet's flow.
-struct Flow {
-    key: FlowKeyV4,
-    hash: FlowHash,
-    /// 0 for UDP.
-    tcp_flags: u8,
-}
-
-impl Flow {
-    fn protocol(&self) -> Option<Protocol> {
-        Protocol::from_number(self.key.protocol)
-    }
-
-    fn is_syn(&self) -> bool {
-        self.tcp_flags & TCP_SYN != 0
-    }
-
-    fn service_address(&self) -> Option<ServiceAddress> {
-        Some(ServiceAddress {
-            vip: self.key.vip.into(),
-            l4_port: self.key.service_port,
-            protocol: self.protocol()?,
-        })
-    }
-}
-
-/// What a packet does to the connection it belongs to.
-enum Fate {
-    /// It goes on, to this server.
-    Keep(RealServerIndex),
-    /// It ends, and a new one may begin.
-    Replace,
-}
-
 /// The way of a packet into a tunnel.
 struct Route {
     server: RealServerIndex,
@@ -618,26 +417,8 @@ fn leave<D: Driver>(
     }
 }
 
-#[inline]
-fn state_after(before: Option<State>, flow: &Flow, tunables: &Tunables) -> State {
-    if flow.key.protocol == Protocol::Udp.number() {
-        return State::Udp;
-    }
-    transition(before, flow.tcp_flags, tunables.secure_tcp != 0)
-}
-
-/// Whether a SYN on a connection in this state begins a new one
-/// (`conn_reuse_mode`).
-const fn may_reuse(state: State, conn_reuse_mode: u32) -> bool {
-    match state {
-        State::TimeWait | State::Close => conn_reuse_mode != 0,
-        State::FinWait => conn_reuse_mode & 2 != 0,
-        _ => false,
-    }
-}
-
 /// Whether an address cannot be that of a sender (RFC 1812 section 5.3.7).
-const fn is_martian(source: Ipv4Addr) -> bool {
+pub(crate) const fn is_martian(source: Ipv4Addr) -> bool {
     source.is_multicast()
         || source.is_broadcast()
         || source.is_loopback()
@@ -674,9 +455,6 @@ fn ipv4_header_mut<P: Packet>(packet: &mut P, l3_offset: u8) -> Result<&mut [u8;
         .ok_or(Exit::Drop(DropReason::BadIpv4Header))
 }
 
-/// Flags in byte 13 of a TCP header (RFC 9293 section 3.1).
-const TCP_SYN: u8 = 0x02;
-const TCP_RST: u8 = 0x04;
 /// Slots of the connection table that a sweep looks at in one go.
 pub const SWEEP_LEN: u32 = 256;
 /// Every IPv4 path carries packets of this length (RFC 791).

@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(rr.pick(&servers, &loads), None);
     }
 
-    /// The picks of recording 12_dynamic_rr.
+    /// The picks of recording `12_dynamic_rr`.
     #[test]
     fn the_cursor_follows_changes_of_the_list() {
         let loads = ServerLoads::new(8);

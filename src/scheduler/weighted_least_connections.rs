@@ -33,7 +33,7 @@ impl Schedule for WeightedLeastConnections {
 mod tests {
     use super::{super::test_support::*, *};
 
-    /// The picks of recording 07_wlc_w321.
+    /// The picks of recording `07_wlc_w321`.
     #[test]
     fn picks_are_those_of_the_recorded_kernel() {
         let servers = list(&[3, 2, 1]);

@@ -93,7 +93,7 @@ impl Schedule for WeightedRoundRobin {
 mod tests {
     use super::{super::test_support::*, *};
 
-    /// The picks of recordings 07_wrr_w321, _w111, _w420 and _w321_revadd.
+    /// The picks of recordings `07_wrr_w321` and `07_wrr_w111`.
     #[test]
     fn picks_are_those_of_the_recorded_kernel() {
         for (weights, expected) in [

@@ -74,7 +74,7 @@ mod tests {
 
     const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 
-    /// From recording 01_encap_basic, packet "IP options record-route".
+    /// From recording `01_encap_basic`, packet "IP options record-route".
     #[test]
     fn record_route_is_filled_in() {
         let mut options = *b"\x07\x0b\x04\x00\x00\x00\x00\x00\x00\x00\x00\x01";

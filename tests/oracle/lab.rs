@@ -121,7 +121,7 @@ impl Lab {
 
     /// Carries out a command.
     pub fn apply(&mut self, command: &Command) -> Result<(), CommandError> {
-        let result = self.director.management.apply(command, self.now);
+        let result = self.director.management.apply(command);
         self.settle();
         result
     }

@@ -1,0 +1,269 @@
+//! Steps 4 to 6: which real server a packet belongs to, and what it does to its
+//! connection.
+
+use std::net::Ipv4Addr;
+
+use super::{DropReason, Exit, Pipeline, PuntReason, icmp_error, is_martian};
+use crate::{
+    connection::{CoarseTime, EntryIndex, NewEntry, State, transition},
+    flow::{FlowHash, FlowKeyV4},
+    forwarding::{Presence, RealServerIndex, ServiceAddress},
+    io::Driver,
+    service::{Protocol, Tunables},
+};
+
+/// A TCP or UDP packet's flow.
+pub(super) struct Flow {
+    pub(super) key: FlowKeyV4,
+    pub(super) hash: FlowHash,
+    /// 0 for UDP.
+    pub(super) tcp_flags: u8,
+}
+
+impl Flow {
+    fn protocol(&self) -> Option<Protocol> {
+        Protocol::from_number(self.key.protocol)
+    }
+
+    fn is_syn(&self) -> bool {
+        self.tcp_flags & TCP_SYN != 0
+    }
+
+    fn service_address(&self) -> Option<ServiceAddress> {
+        Some(ServiceAddress {
+            vip: self.key.vip.into(),
+            l4_port: self.key.service_port,
+            protocol: self.protocol()?,
+        })
+    }
+}
+
+/// What a packet does to the connection it belongs to.
+enum Fate {
+    /// It goes on, to this server.
+    Keep(RealServerIndex),
+    /// It ends, and a new one may begin.
+    Replace,
+}
+
+impl<D: Driver> Pipeline<D> {
+    /// The real server of a TCP or UDP packet; opens, advances and ends
+    /// connections on the way.
+    #[inline]
+    pub(super) fn server_of_flow(
+        &mut self,
+        flow: &Flow,
+        total_len: u16,
+        now: CoarseTime,
+    ) -> Result<RealServerIndex, Exit> {
+        // Without any service Linux IPVS is out of the way altogether.
+        if self.state.services.is_empty() {
+            return Err(self.to_host(flow.key.vip.into()));
+        }
+        let index = match self.connections.find(flow.hash, &flow.key) {
+            Some(index) => match self.fate_of(index, flow)? {
+                Fate::Keep(server) => {
+                    self.advance(index, server, flow, now);
+                    self.count_packet_of(server, total_len);
+                    return Ok(server);
+                }
+                // The old connection still counts while the new server is
+                // picked, as in Linux IPVS.
+                Fate::Replace => Some(index),
+            },
+            None => None,
+        };
+        let picked = self.schedule(flow);
+        if let Some(index) = index {
+            self.end(index);
+        }
+        let server = picked?;
+        self.open(server, flow, now)?;
+        self.count_packet_of(server, total_len);
+        Ok(server)
+    }
+
+    /// Whether a packet goes on with the connection that was found.
+    #[inline]
+    fn fate_of(&self, index: EntryIndex, flow: &Flow) -> Result<Fate, Exit> {
+        let Some(entry) = self.connections.entry(index) else {
+            return Ok(Fate::Replace);
+        };
+        let server = RealServerIndex(entry.server());
+        let tunables = &self.state.tunables;
+        let forwarding = self.state.server(server);
+        if flow.is_syn() {
+            let quiesced = forwarding.is_some_and(|server| server.quiesced);
+            if (tunables.expire_nodest_conn && quiesced)
+                || may_reuse(entry.state(), tunables.conn_reuse_mode)
+            {
+                return Ok(Fate::Replace);
+            }
+        }
+        if forwarding.is_some_and(|server| server.presence == Presence::Listed) {
+            Ok(Fate::Keep(server))
+        } else if tunables.expire_nodest_conn {
+            Ok(Fate::Replace)
+        } else {
+            Err(Exit::Drop(DropReason::ServerGone))
+        }
+    }
+
+    /// Picks a real server for a packet without a connection.
+    fn schedule(&mut self, flow: &Flow) -> Result<RealServerIndex, Exit> {
+        let vip = Ipv4Addr::from(flow.key.vip);
+        if !self.state.local.contains(&vip) {
+            return Err(Exit::Drop(DropReason::NotLocal));
+        }
+        let client = Ipv4Addr::from(flow.key.client);
+        if is_martian(client) || self.state.local.contains(&client) {
+            return Err(Exit::Drop(DropReason::MartianSource));
+        }
+        let may_open = match flow.protocol() {
+            Some(Protocol::Tcp) => {
+                (flow.is_syn() || self.state.tunables.sloppy_tcp) && flow.tcp_flags & TCP_RST == 0
+            }
+            Some(Protocol::Udp) => true,
+            None => false,
+        };
+        let service = flow
+            .service_address()
+            .and_then(|address| self.state.services.find(&address));
+        match service {
+            Some((index, service)) if may_open => self
+                .schedulers
+                .pick(index, service, &self.state.loads)
+                .ok_or(Exit::Punt(PuntReason::NoServer)),
+            _ => Err(Exit::Punt(PuntReason::Local)),
+        }
+    }
+
+    /// Opens a connection.
+    fn open(&mut self, server: RealServerIndex, flow: &Flow, now: CoarseTime) -> Result<(), Exit> {
+        let state = state_after(None, flow, &self.state.tunables);
+        let timeout = self.state.timeouts.of(state);
+        let new = NewEntry {
+            server: server.0,
+            state,
+            controller: 0,
+            flags: 0,
+        };
+        let inserted = self
+            .connections
+            .insert(flow.hash, flow.key, &new, timeout, now)
+            .map_err(|_| Exit::Drop(DropReason::TableFull))?;
+        if let Some(evicted) = inserted.evicted {
+            let load = self.state.loads.of(RealServerIndex(evicted.server));
+            load.close(evicted.state.is_active());
+            self.counters.connections_evicted.add(1);
+        }
+        self.state.loads.of(server).open(state.is_active());
+        self.counters.connections_opened.add(1);
+        self.counters.server(server.as_usize()).connections.add(1);
+        Ok(())
+    }
+
+    /// Moves a connection on by one packet.
+    #[inline]
+    fn advance(
+        &mut self,
+        index: EntryIndex,
+        server: RealServerIndex,
+        flow: &Flow,
+        now: CoarseTime,
+    ) {
+        let Some(entry) = self.connections.entry_mut(index) else {
+            return;
+        };
+        entry.count_packet();
+        let before = entry.state();
+        let after = state_after(Some(before), flow, &self.state.tunables);
+        if after != before {
+            entry.set_state(after);
+            if after.is_active() != before.is_active() {
+                self.state.loads.of(server).reclassify(after.is_active());
+            }
+        }
+        self.connections
+            .touch(index, self.state.timeouts.of(after), now);
+    }
+
+    /// Ends a connection before its time.
+    pub(super) fn end(&mut self, index: EntryIndex) {
+        if let Some(ended) = self.connections.remove(index) {
+            let load = self.state.loads.of(RealServerIndex(ended.server));
+            load.close(ended.state.is_active());
+        }
+    }
+
+    /// The director itself is the real server and answers a segment with a
+    /// reset, which ends the connection.
+    pub(super) fn close_as_host(&mut self, flow: &Flow, now: CoarseTime) {
+        let is_answered = flow.protocol() == Some(Protocol::Tcp) && flow.tcp_flags & TCP_RST == 0;
+        let found = self.connections.find(flow.hash, &flow.key);
+        let Some(index) = found.filter(|_| is_answered) else {
+            return;
+        };
+        let Some(entry) = self.connections.entry_mut(index) else {
+            return;
+        };
+        if entry.state().is_active() {
+            self.state
+                .loads
+                .of(RealServerIndex(entry.server()))
+                .reclassify(false);
+        }
+        entry.set_state(State::Close);
+        self.connections
+            .touch(index, self.state.timeouts.of(State::Close), now);
+    }
+
+    /// The real server that gets to see an ICMP message.
+    pub(super) fn server_of_icmp(
+        &self,
+        message: &[u8],
+        destination: Ipv4Addr,
+    ) -> Result<RealServerIndex, Exit> {
+        if icmp_error::is_query(message) {
+            return Err(self.to_host(destination));
+        }
+        if !self.state.local.contains(&destination) {
+            return Err(Exit::Drop(DropReason::NotLocal));
+        }
+        if !icmp_error::is_forwarded_kind(message) || self.state.services.is_empty() {
+            return Err(Exit::Drop(DropReason::IcmpErrorUnrelated));
+        }
+        let key = icmp_error::flow_of_error(message)?;
+        let entry = self
+            .connections
+            .find(self.connections.hash(&key), &key)
+            .and_then(|index| self.connections.entry(index))
+            .ok_or(Exit::Drop(DropReason::IcmpErrorUnrelated))?;
+        if !icmp_error::has_sound_checksum(message) {
+            return Err(Exit::Drop(DropReason::BadIcmpChecksum));
+        }
+        Ok(RealServerIndex(entry.server()))
+    }
+}
+
+#[inline]
+fn state_after(before: Option<State>, flow: &Flow, tunables: &Tunables) -> State {
+    if flow.key.protocol == Protocol::Udp.number() {
+        return State::Udp;
+    }
+    transition(before, flow.tcp_flags, tunables.secure_tcp != 0)
+}
+
+/// Whether a SYN on a connection in this state begins a new one
+/// (`conn_reuse_mode`).
+const fn may_reuse(state: State, conn_reuse_mode: u32) -> bool {
+    match state {
+        State::TimeWait | State::Close => conn_reuse_mode != 0,
+        State::FinWait => conn_reuse_mode & 2 != 0,
+        _ => false,
+    }
+}
+
+/// Flags in byte 13 of a TCP header (RFC 9293 section 3.1).
+const TCP_SYN: u8 = 0x02;
+const TCP_RST: u8 = 0x04;
