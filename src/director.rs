@@ -1,7 +1,7 @@
 //! Putting a director together: workers and a management thread over the
 //! ports of one driver, connected by their queues.
 //!
-//! Nothing here starts a thread or reads a clock. [`crate::run`] does that for
+//! Nothing here starts a thread or reads a clock. `run` does that for
 //! the program; tests drive the parts by hand with a virtual clock.
 #![forbid(unsafe_code)]
 

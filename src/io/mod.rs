@@ -1,7 +1,7 @@
 //! Where packets come from and go to, as the core sees it.
 //!
 //! The packet path is generic over [`Driver`], so that the same code runs on
-//! DPDK ports ([`dpdk`]), in memory with a virtual clock ([`mem`]) and over
+//! DPDK ports (`dpdk`), in memory with a virtual clock ([`mem`]) and over
 //! capture files ([`pcap`]). Ownership is strict: a packet has exactly one
 //! owner, and dropping it gives its buffer back to the pool.
 #![deny(unsafe_code)]

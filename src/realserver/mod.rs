@@ -1,7 +1,7 @@
 //! The far end of the tunnel, for a real server whose kernel has no ipip.
 //!
 //! It takes what a director sends (IP protocol 4) off a raw socket, strips the
-//! outer header ([`decapsulate`]) and hands the inner packet to the kernel
+//! outer header ([`mod@decapsulate`]) and hands the inner packet to the kernel
 //! through a TUN device that has the VIPs. The kernel's TCP answers from the
 //! VIP by its ordinary routes: answers neither pass this program nor the
 //! director. Where the kernel has ipip, `scripts/realserver.sh` is the better

@@ -1,6 +1,6 @@
 //! Picking a real server for a new connection.
 //!
-//! Each scheduler is a file of its own and implements [`Schedule`]. Their state
+//! Each scheduler is a file of its own and implements `Schedule`. Their state
 //! (a cursor, say) belongs to one worker and one service; [`Schedulers`] holds
 //! all of a worker's. Which servers there are and how loaded they are is
 //! shared and not theirs. Picks, ties and what an edit does to a cursor are
