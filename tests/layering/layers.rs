@@ -1,0 +1,220 @@
+//! Which module may use which: the architecture as a table.
+
+use crate::source::node_of;
+
+/// A module and all below it, and what it may use of the others.
+pub(crate) struct Layer {
+    pub(crate) module: &'static str,
+    /// Whether it decides only, and touches neither time nor the machine.
+    pub(crate) is_pure: bool,
+    /// A module stands for all of it but the parts that have rows of their
+    /// own; `module::Item` for this item alone.
+    pub(crate) uses: &'static [&'static str],
+}
+
+impl Layer {
+    /// Whether it may name the item at this path, which begins behind
+    /// `crate::`.
+    pub(crate) fn may_use(&self, path: &[String]) -> bool {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let node = node_of(&path);
+        let allows = |used: &&str| {
+            let one_item = node_of(&used.split("::").collect::<Vec<_>>()) != **used;
+            let is_below = || path.join("::").strip_prefix(*used).is_some_and(is_path_end);
+            **used == node || one_item && is_below()
+        };
+        node == self.module || self.uses.iter().any(allows)
+    }
+}
+
+fn is_path_end(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with("::")
+}
+
+const fn core(module: &'static str, uses: &'static [&'static str]) -> Layer {
+    Layer {
+        module,
+        is_pure: true,
+        uses,
+    }
+}
+
+const fn shell(module: &'static str, uses: &'static [&'static str]) -> Layer {
+    Layer {
+        module,
+        is_pure: false,
+        uses,
+    }
+}
+
+/// Files that belong to no layer: the map of the crate, and the program, which
+/// calls `cli` from outside.
+pub(crate) const OUTSIDE: [&str; 2] = ["src/lib.rs", "src/main.rs"];
+
+/// From the bottom to the top: a module uses modules above it in this list.
+pub(crate) const LAYERS: &[Layer] = &[
+    core("wire", &[]),
+    shell("clock", &[]),
+    shell("memory", &[]),
+    core("version", &[]),
+    core("flow", &["wire"]),
+    // A service names its scheduler, which is a word of the configuration; how
+    // the scheduler picks needs the forwarding state, far above.
+    core("service", &["scheduler::SchedulerKind", "wire"]),
+    core("io", &["wire"]),
+    core("io::mem", &["io", "wire"]),
+    // Files of packets; their packets are those in memory.
+    shell("io::pcap", &["io", "io::mem", "wire"]),
+    core("connection", &["clock", "flow", "memory", "service"]),
+    core("neighbor", &["clock", "io::PortIndex", "wire"]),
+    core("route", &["io::PortIndex"]),
+    core(
+        "forwarding",
+        &[
+            "clock",
+            "connection::StateTimeouts",
+            "flow",
+            "io::PortIndex",
+            "neighbor",
+            "route",
+            "scheduler::SchedulerKind",
+            "service",
+            "wire",
+        ],
+    ),
+    core("scheduler", &["flow", "forwarding"]),
+    core("tunnel", &["forwarding", "io", "wire"]),
+    core("fragment", &["flow", "forwarding", "io", "tunnel", "wire"]),
+    // One counter for each way off the packet path.
+    core(
+        "counters",
+        &["pipeline::DropReason", "pipeline::PuntReason"],
+    ),
+    core(
+        "pipeline",
+        &[
+            "clock",
+            "connection",
+            "counters",
+            "flow",
+            "forwarding",
+            "fragment",
+            "io",
+            "memory",
+            "scheduler",
+            "service",
+            "tunnel",
+            "wire",
+        ],
+    ),
+    // Sleeps when it is idle and may.
+    shell(
+        "worker",
+        &[
+            "clock",
+            "connection",
+            "counters",
+            "flow",
+            "forwarding",
+            "io",
+            "pipeline",
+            "scheduler",
+            "service",
+        ],
+    ),
+    // Reads its file, and which cores there are.
+    shell("config", &["scheduler::SchedulerKind", "service", "wire"]),
+    // A port is set up as the configuration says.
+    shell("io::dpdk", &["config", "io", "memory", "wire"]),
+    // Owns all but the packets: it feeds the workers, takes what they punt,
+    // and answers it by way of the same checks and tunnels.
+    shell(
+        "control",
+        &[
+            "clock",
+            "config",
+            "connection",
+            "counters",
+            "flow",
+            "forwarding",
+            "fragment",
+            "io",
+            "neighbor",
+            "pipeline",
+            "route",
+            "scheduler::SchedulerKind",
+            "service",
+            "tunnel",
+            "version",
+            "wire",
+            "worker",
+        ],
+    ),
+    // Connects workers and management over any driver, so that tests can drive
+    // the whole without a thread.
+    core(
+        "director",
+        &[
+            "clock",
+            "config",
+            "connection",
+            "control",
+            "counters",
+            "flow",
+            "forwarding",
+            "io",
+            "worker",
+        ],
+    ),
+    shell("realserver", &["wire"]),
+    // Asks the running director over its socket.
+    shell(
+        "doctor",
+        &["config", "control::socket", "control::status", "version"],
+    ),
+    shell(
+        "run",
+        &[
+            "clock", "config", "control", "counters", "director", "io", "io::dpdk", "memory",
+            "version", "wire", "worker",
+        ],
+    ),
+    shell(
+        "cli",
+        &[
+            "config",
+            "control",
+            "doctor",
+            "io::PortCapabilities",
+            "realserver",
+            "run",
+            "service",
+            "version",
+            "wire",
+        ],
+    ),
+];
+
+/// What the core must not name: clocks, threads, files, sockets, the terminal.
+pub(crate) const SHELL_ITEMS: [&str; 20] = [
+    "File",
+    "Instant",
+    "MonotonicClock",
+    "SystemTime",
+    "TcpListener",
+    "TcpStream",
+    "UdpSocket",
+    "UnixListener",
+    "UnixStream",
+    "eprintln",
+    "fs",
+    "libc",
+    "print",
+    "println",
+    "process",
+    "rustix",
+    "signal_hook",
+    "socket2",
+    "thread",
+    "tun_rs",
+];
