@@ -229,6 +229,7 @@ pub(super) fn findings(
         config,
         running: None,
         silent: None,
+        probed: None,
     })
 }
 

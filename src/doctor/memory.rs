@@ -252,6 +252,7 @@ mod tests {
             config: Some(&config),
             running: Some(&running),
             silent: None,
+            probed: None,
         };
         assert_all_ok(&check(case));
     }

@@ -3,14 +3,15 @@
 //!
 //! [`Facts`] are gathered from `/proc` and `/sys` first; the checks are pure
 //! functions over them, the configuration and what a running director said.
-//! Nothing is changed, and no device is probed: initialising a NIC to ask it
-//! would take it away from whoever uses it.
+//! Nothing is changed. Where no director runs and nobody uses the configured
+//! NICs, DPDK is asked what they offer.
 #![forbid(unsafe_code)]
 
 mod cores;
 pub mod facts;
 mod memory;
 mod network;
+mod probe;
 mod system;
 
 use std::{
@@ -20,7 +21,10 @@ use std::{
 
 use serde::Serialize;
 
-pub use self::facts::Facts;
+pub use self::{
+    facts::Facts,
+    probe::{Probe, ProbedDevice, ProbedPort},
+};
 use crate::{
     config::Config,
     control::{
@@ -122,6 +126,8 @@ pub struct Case<'a> {
     pub running: Option<&'a RunningDirector>,
     /// Why the director that seems to be there could not be asked.
     pub silent: Option<&'a QueryError>,
+    /// What DPDK says of the configured devices, where no director runs.
+    pub probed: Option<&'a Probe>,
 }
 
 /// What was found.
@@ -204,7 +210,16 @@ pub fn examine(config: Option<(&Path, &Config)>) -> Report {
     };
     let running =
         running.filter(|running| config.is_none_or(|(file, _)| is_same_file(file, running)));
+    let probed = match config {
+        Some((_, config))
+            if running.is_none() && silent.is_none() && !network::is_in_use(&facts, config) =>
+        {
+            Some(probe::probe(config))
+        }
+        _ => None,
+    };
     Report::of(Case {
+        probed: probed.as_ref(),
         facts: &facts,
         config: config.map(|(_, config)| config),
         running: running.as_ref(),

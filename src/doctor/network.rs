@@ -5,14 +5,21 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Case, Finding, RunningDirector, core_list, counted,
+    Case, Finding, Probe, ProbedDevice, RunningDirector, core_list, counted,
     facts::{Facts, Module, Nic},
     list,
 };
 use crate::{
     config::{Config, Device, PortConfig},
     control::status::PortStatus,
+    io::PortCapabilities,
 };
+
+/// Whether some process has a NIC of the configuration open.
+pub(super) fn is_in_use(facts: &Facts, config: &Config) -> bool {
+    let mut nics = config.ports.iter().filter_map(|port| nic_of(facts, port));
+    nics.any(|nic| !nic.users.is_empty())
+}
 
 pub(super) fn check(case: Case<'_>) -> Vec<Finding> {
     let facts = case.facts;
@@ -40,7 +47,7 @@ pub(super) fn check(case: Case<'_>) -> Vec<Finding> {
     findings.extend(iommu_and_vfio(facts, case.config));
     if let Some(config) = case.config {
         findings.extend(numa(facts, config));
-        findings.extend(hardware(config, case.running));
+        findings.extend(hardware(config, case.running, case.probed));
     }
     findings
 }
@@ -274,14 +281,17 @@ fn numa(facts: &Facts, config: &Config) -> Option<Finding> {
     ))
 }
 
-/// RSS, queues and offloads, which only a started port knows.
-fn hardware(config: &Config, running: Option<&RunningDirector>) -> Vec<Finding> {
+/// RSS, queues and offloads, as a running director or DPDK tells them.
+fn hardware(
+    config: &Config,
+    running: Option<&RunningDirector>,
+    probed: Option<&Probe>,
+) -> Vec<Finding> {
     let Some(running) = running else {
-        return vec![Finding::ok(
-            "offloads",
-            "RSS, queues and offloads of ports are known once the director runs: start it, then \
-             ask again",
-        )];
+        return match probed {
+            Some(probed) => probed_ports(config, probed),
+            None => Vec::new(),
+        };
     };
     config
         .ports
@@ -300,6 +310,83 @@ fn hardware(config: &Config, running: Option<&RunningDirector>) -> Vec<Finding> 
             },
         )
         .collect()
+}
+
+fn probed_ports(config: &Config, probed: &Probe) -> Vec<Finding> {
+    let ports = match probed {
+        Ok(ports) => ports,
+        Err(reason) => {
+            return vec![Finding::warning(
+                "offloads",
+                format!("DPDK could not be asked about RSS, queues and offloads: {reason}"),
+                "start the director, then ask again",
+            )];
+        }
+    };
+    let workers = config.director.worker_cores.len();
+    config
+        .ports
+        .iter()
+        .flat_map(|port| {
+            let found = ports.iter().find(|probed| probed.name == port.name);
+            match found.map(|probed| probed.device.as_ref()) {
+                None => vec![Finding::ok(
+                    "offloads",
+                    format!(
+                        "{}: queues and offloads of this software port are known once the \
+                         director runs",
+                        port.name
+                    ),
+                )],
+                Some(None) => vec![Finding::error(
+                    "offloads",
+                    format!("{}: DPDK finds no such device", port.name),
+                    "scripts/bind-nic.sh status",
+                )],
+                Some(Some(device)) => available_port(port, device, workers),
+            }
+        })
+        .collect()
+}
+
+fn available_port(port: &PortConfig, device: &ProbedDevice, workers: usize) -> Vec<Finding> {
+    let (name, driver) = (&port.name, &device.driver);
+    let queues = usize::from(device.rx_queues_max);
+    let mut findings = Vec::new();
+    if queues < workers {
+        findings.push(Finding::error(
+            "offloads",
+            format!("{name}: {driver} has {queues} receive queues at most, for {workers} workers"),
+            "set `workers` in [director] to fewer cores, or qpairs= in the device string",
+        ));
+    } else if workers > 1 && !device.capabilities.rss && !driver.starts_with("net_af_packet") {
+        findings.push(Finding::warning(
+            "offloads",
+            format!("{name}: {driver} lacks RSS, so that one worker gets all packets from it"),
+            "set `workers` in [director] to one core, or use a NIC with RSS",
+        ));
+    } else {
+        findings.push(Finding::ok(
+            "offloads",
+            format!(
+                "{name}: {driver} has {} for {}",
+                counted(queues, "receive queue"),
+                counted(workers, "worker")
+            ),
+        ));
+    }
+    if device.mtu_max < port.mtu {
+        findings.push(Finding::error(
+            "mtu",
+            format!(
+                "{name}: {driver} carries {} bytes at most, not {}",
+                device.mtu_max, port.mtu
+            ),
+            format!("set `mtu` of port \"{name}\" to {}", device.mtu_max),
+        ));
+    }
+    findings.push(checksums(name, device.capabilities));
+    findings
 }
 
 fn started_port(port: &PortStatus, workers: u32) -> Vec<Finding> {
@@ -337,6 +424,11 @@ fn started_port(port: &PortStatus, workers: u32) -> Vec<Finding> {
             ),
         ));
     }
+    findings.push(checksums(name, port.capabilities));
+    findings
+}
+
+fn checksums(name: &str, capabilities: PortCapabilities) -> Finding {
     let by = |hardware| {
         if hardware {
             "by the NIC"
@@ -344,15 +436,14 @@ fn started_port(port: &PortStatus, workers: u32) -> Vec<Finding> {
             "in software"
         }
     };
-    findings.push(Finding::ok(
+    Finding::ok(
         "offloads",
         format!(
             "{name}: IPv4 checksums written {}, checked {}",
-            by(port.capabilities.tx_ipv4_checksum),
-            by(port.capabilities.rx_ipv4_checksum)
+            by(capabilities.tx_ipv4_checksum),
+            by(capabilities.rx_ipv4_checksum)
         ),
-    ));
-    findings
+    )
 }
 
 #[cfg(test)]

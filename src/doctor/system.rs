@@ -297,6 +297,7 @@ mod tests {
             config: None,
             running: Some(&running),
             silent: None,
+            probed: None,
         });
         one(&found, "director", "process 42 runs, version 0.1.0");
     }
@@ -310,6 +311,7 @@ mod tests {
             config: None,
             running: None,
             silent: Some(&error),
+            probed: None,
         });
         let finding = one(
             &found,

@@ -167,10 +167,17 @@ pub(crate) const LAYERS: &[Layer] = &[
         ],
     ),
     shell("realserver", &["wire"]),
-    // Asks the running director over its socket.
+    // Asks the running director over its socket, or DPDK where none runs.
     shell(
         "doctor",
-        &["config", "control::socket", "control::status", "version"],
+        &[
+            "config",
+            "control::socket",
+            "control::status",
+            "io",
+            "io::dpdk",
+            "version",
+        ],
     ),
     shell(
         "run",

@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::ProbedPort, *};
 use crate::doctor::{
     Level,
     fake::{FakeRoot, assert_all_ok, config, findings, one, port, running},
@@ -25,7 +25,6 @@ fn a_prepared_machine_is_ok() {
         "lan: 0000:02:00.0 (8086:10fb, vfio-pci) is bound for DPDK",
     );
     one(&found, "numa", "workers are on node 0, as the NICs are");
-    one(&found, "offloads", "known once the director runs");
 }
 
 #[test]
@@ -273,6 +272,7 @@ fn with_running(running: &RunningDirector) -> Vec<Finding> {
         config: Some(&config),
         running: Some(running),
         silent: None,
+        probed: None,
     })
 }
 
@@ -319,6 +319,86 @@ fn a_port_that_the_director_does_not_have_yet_is_a_warning() {
     let found = with_running(&running);
     assert_eq!(
         one(&found, "offloads", "does not have this port").level,
+        Level::Warning
+    );
+}
+
+/// What the checks say when DPDK said this.
+fn with_probe(probe: &Probe) -> Vec<Finding> {
+    let (facts, config) = (FakeRoot::machine().facts(), config());
+    check(Case {
+        facts: &facts,
+        config: Some(&config),
+        running: None,
+        silent: None,
+        probed: Some(probe),
+    })
+}
+
+fn probed(rx_queues_max: u16, rss: bool, mtu_max: u16) -> Vec<ProbedPort> {
+    vec![ProbedPort {
+        name: "lan".to_owned(),
+        device: Some(ProbedDevice {
+            driver: "net_ixgbe".to_owned(),
+            rx_queues_max,
+            mtu_max,
+            capabilities: PortCapabilities {
+                rss,
+                ..PortCapabilities::default()
+            },
+        }),
+    }]
+}
+
+#[test]
+fn dpdk_tells_queues_and_offloads_where_no_director_runs() {
+    let found = with_probe(&Ok(probed(128, true, 9702)));
+    assert_all_ok(&found);
+    one(
+        &found,
+        "offloads",
+        "lan: net_ixgbe has 128 receive queues for 2 workers",
+    );
+    one(
+        &found,
+        "offloads",
+        "lan: IPv4 checksums written in software, checked in software",
+    );
+}
+
+#[test]
+fn a_device_that_cannot_do_what_is_configured_is_found_before_the_start() {
+    let level = |ports, subject, text| one(&with_probe(&Ok(ports)), subject, text).level;
+    let few = level(
+        probed(1, true, 9702),
+        "offloads",
+        "1 receive queues at most",
+    );
+    assert_eq!(few, Level::Error);
+    let deaf = level(probed(2, false, 9702), "offloads", "lacks RSS");
+    assert_eq!(deaf, Level::Warning);
+    let narrow = level(probed(2, true, 1000), "mtu", "carries 1000 bytes at most");
+    assert_eq!(narrow, Level::Error);
+}
+
+#[test]
+fn a_device_that_dpdk_does_not_find_is_an_error() {
+    let missing = Ok(vec![ProbedPort {
+        name: "lan".to_owned(),
+        device: None,
+    }]);
+    let found = with_probe(&missing);
+    assert_eq!(
+        one(&found, "offloads", "lan: DPDK finds no such device").level,
+        Level::Error
+    );
+}
+
+#[test]
+fn a_dpdk_that_cannot_be_asked_is_a_warning() {
+    let found = with_probe(&Err("no permission".to_owned()));
+    assert_eq!(
+        one(&found, "offloads", "could not be asked").level,
         Level::Warning
     );
 }
