@@ -36,6 +36,9 @@ RUNS=/run/pointsman-demo
 POINTSMAN=${POINTSMAN_BIN:-$ROOT/target/release/pointsman}
 # Seconds of load, in which a server is added and another one drained.
 LOAD_TIME=8
+TOOLS=(curl ethtool ip nginx python3 tcpdump tshark wrk)
+# Not every user's PATH has nginx and ip in it.
+PATH=$PATH:/usr/sbin:/sbin
 
 main() {
     # Namespaces, files and processes of runs that were killed.
@@ -94,6 +97,7 @@ heading() { printf '\n== %s\n' "$*"; }
 
 prepare_directory() {
     [ "$DRY_RUN" = no ] || return 0
+    [ ! -e "$DIR" ] || die "a run that --keep left has the number $$, too: end it by $0 --stop"
     mkdir -p "$DIR"
     chmod 700 "$DIR"
 }
@@ -247,8 +251,14 @@ configuration() {
     local number=0 weight
     cat <<CONF
 [director]
-workers = [$(($(nproc) - 1))]
+workers = [$(last_core)]
 control_socket = "$DIR/control.sock"
+
+[director.ipvs]
+# A client under load soon uses a source port again whose last connection still
+# stands here in FIN_WAIT. Its SYN would go to the server of that connection,
+# drained or not; with this one a server of weight 0 gets none of them.
+expire_nodest_conn = true
 
 [eal]
 memory_mib = 256
@@ -279,17 +289,52 @@ CONF
     done
 }
 
+# The last core that this script may use; in a container that need not be one
+# less than their number.
+last_core() {
+    awk '$1 == "Cpus_allowed_list:" { n = split($2, cores, /[,-]/); print cores[n] }' /proc/self/status
+}
+
 # Asks the running director: ask services
 ask() { "$POINTSMAN" show "$@" --socket "$DIR/control.sock"; }
 
-# A changed file, taken over by SIGHUP: change_to WHAT WEIGHT...
+# A changed file, and SIGHUP: change_to WHAT WEIGHT...; returns when all workers
+# go by it.
 change_to() {
-    say "$(date +%T) $1"
+    local what=$1
     shift
     configuration "$@" >"$DIR/director.toml"
     # The process in the namespace, since "ip netns exec" became it.
     kill -HUP "$DIRECTOR"
+    wait_for "$what" works_with "$@"
 }
+
+# Whether these are the weights of the real servers, and all workers know.
+works_with() {
+    local number=0 weight wanted=''
+    for weight in "$@"; do
+        number=$((number + 1))
+        wanted+="10.0.0.1$number $weight"$'\n'
+    done
+    [ "$(servers | cut -d ' ' -f 1,2)" = "${wanted%$'\n'}" ] &&
+        ask director --json | python3 -c '
+import json, sys
+director = json.load(sys.stdin)
+sys.exit(director["workers_live"] != director["workers"])'
+}
+
+# Of each real server: RIP, weight, active connections, connections ever.
+servers() {
+    ask services --json | python3 -c '
+import json, sys
+for server in json.load(sys.stdin)[0]["servers"]:
+    print(server["key"]["address"], server["options"]["weight"],
+          server["active_connections"], server["statistics"]["connections"])' | sort
+}
+
+gets_connections() { servers | awk -v rip="$1" '$1 == rip && $4 > 0 { found = 1 } END { exit !found }'; }
+
+is_drained() { servers | awk -v rip="$1" '$1 == rip && $3 == 0 { found = 1 } END { exit !found }'; }
 
 # wait_for WHAT COMMAND...: up to ten seconds.
 wait_for() {
@@ -297,7 +342,7 @@ wait_for() {
     shift
     for tries in {1..100}; do
         if "$@" >"$DIR/wait.log" 2>&1; then
-            say "$what"
+            say "$(date +%T) $what"
             return
         fi
         [ "$tries" -eq 100 ] || sleep 0.1
@@ -373,10 +418,14 @@ change_servers_under_load() {
     ip netns exec "$(ns client)" wrk -t 1 -c 16 -d ${LOAD_TIME}s --timeout 5s \
         -s "$DIR/load.lua" $URL/ >"$DIR/load.log" 2>&1 &
     local load=$!
-    sleep 2
+    wait_for "load reaches server1" gets_connections 10.0.0.11
     change_to "server3 is added" 1 1 1
-    sleep 3
-    change_to "server1 gets weight 0" 0 1 1
+    wait_for "load reaches server3" gets_connections 10.0.0.13
+    # A while for all three.
+    sleep 1
+    change_to "server1 has weight 0" 0 1 1
+    wait_for "server1 is drained" is_drained 10.0.0.11
+    kill -0 $load 2>/dev/null || problem "the load was over before the servers had changed"
     wait $load || problem "wrk failed"
     grep -E '^load:|Latency|Requests/sec' "$DIR/load.log" || true
     local count good
@@ -500,7 +549,8 @@ plan_and_exit() {
 
 # --- cleaning up -------------------------------------------------------------
 
-# remove_run PID: its processes are those that live in its namespaces.
+# remove_run PID: its processes are those that live in its namespaces. A
+# director that was killed leaves the directory of its EAL behind.
 remove_run() {
     local name pids
     for name in $(ip netns list | awk -v prefix="pmdemo$1-" 'index($1, prefix) == 1 { print $1 }'); do
@@ -518,7 +568,7 @@ remove_run() {
         [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
         ip netns delete "$name" || true
     done
-    rm -rf "${RUNS:?}/$1"
+    rm -rf "${RUNS:?}/$1" "/var/run/dpdk/pmdemo$1"
 }
 
 remove_dead_runs() {
@@ -527,7 +577,9 @@ remove_dead_runs() {
     for dir in "$RUNS"/*; do
         [ -d "$dir" ] || continue
         pid=${dir##*/}
-        if [ ! -e "$dir/kept" ] && ! grep -qsa demo.sh "/proc/$pid/cmdline"; then
+        [ ! -e "$dir/kept" ] || continue
+        # Numbers of processes come again, and ours may be that of a dead one.
+        if [ "$pid" = $$ ] || ! grep -qsa demo.sh "/proc/$pid/cmdline"; then
             say "removing what the killed run $pid left behind"
             remove_run "$pid"
         fi
@@ -542,7 +594,7 @@ stop_kept() {
         say "ending run ${dir##*/}"
         act remove_run "${dir##*/}"
     done
-    [ $found = yes ] || say "nothing is running"
+    [ $found = yes ] || say "nothing was left running"
 }
 
 clean_up() {
@@ -568,7 +620,8 @@ while [ $# -gt 0 ]; do
 done
 
 if [ $setup = yes ] && [ $stop = no ]; then
-    options=(--tests)
+    # Software ports need no hugepages, and the machine stays as it is.
+    options=(--tests --no-hugepages)
     [ "$DRY_RUN" = no ] || options+=(--dry-run)
     "$ROOT/scripts/setup.sh" "${options[@]}"
 fi
@@ -577,9 +630,13 @@ if [ "$(id -u)" -ne 0 ] && [ "$DRY_RUN" = no ]; then
     exec sudo -- "$0" --no-setup "${arguments[@]}"
 fi
 if [ $stop = yes ]; then
+    remove_dead_runs
     stop_kept
     exit
 fi
+for tool in "${TOOLS[@]}"; do
+    has "$tool" || [ "$DRY_RUN" = yes ] || die "$tool is missing: scripts/setup.sh --tests installs it"
+done
 [ -x "$POINTSMAN" ] || [ "$DRY_RUN" = yes ] || die "$POINTSMAN is missing: scripts/setup.sh builds it"
 trap clean_up EXIT
 trap 'exit 130' INT
