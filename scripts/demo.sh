@@ -534,7 +534,7 @@ TRY
 }
 
 stop_director() {
-    kill -TERM "$DIRECTOR"
+    kill -TERM "$DIRECTOR" 2>/dev/null || true
     local status=0
     wait "$DIRECTOR" || status=$?
     tail -n 15 "$DIR/director.log"
