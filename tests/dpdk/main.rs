@@ -525,7 +525,7 @@ fn an_argument_that_dpdk_does_not_know_is_an_error() {
 fn af_packet_spreads_flows_over_two_queues() {
     const NAME: &str = "af_packet_spreads_flows_over_two_queues";
     if env::var_os(CHILD).is_none() && !may_make_network_namespaces() {
-        println!("SKIPPED: {NAME} needs root for a network namespace; run it as root");
+        println!("skipped: {NAME}: needs root for a network namespace; run it as root");
         return;
     }
     // The namespace has no name and goes with the process.
@@ -609,7 +609,7 @@ fn a_port_that_offers_it_fills_in_the_ipv4_checksum() {
     const NAME: &str = "a_port_that_offers_it_fills_in_the_ipv4_checksum";
     let may_run = may_make_network_namespaces() && Path::new("/dev/net/tun").exists();
     if env::var_os(CHILD).is_none() && !may_run {
-        println!("SKIPPED: {NAME} needs root and /dev/net/tun for a tap port");
+        println!("skipped: {NAME}: needs root and /dev/net/tun for a tap port");
         return;
     }
     in_own_process_under(&["unshare", "--net"], NAME, || {
@@ -657,7 +657,7 @@ fn auto_takes_ordinary_pages_where_too_few_hugepages_are_free() {
 fn auto_takes_hugepages_where_enough_are_free() {
     const NAME: &str = "auto_takes_hugepages_where_enough_are_free";
     if env::var_os(CHILD).is_none() && free_hugepages() < 32 {
-        println!("SKIPPED: {NAME} needs 64 MiB of hugepages; run it after scripts/hugepages.sh");
+        println!("skipped: {NAME}: needs 64 MiB of hugepages; run it after scripts/hugepages.sh");
         return;
     }
     in_own_process(NAME, || {
@@ -678,7 +678,7 @@ fn auto_takes_hugepages_where_enough_are_free() {
 fn af_xdp_ports_carry_packets_both_ways() {
     const NAME: &str = "af_xdp_ports_carry_packets_both_ways";
     if env::var_os(CHILD).is_none() && !may_make_network_namespaces() {
-        println!("SKIPPED: {NAME} needs root for a network namespace; run it as root");
+        println!("skipped: {NAME}: needs root for a network namespace; run it as root");
         return;
     }
     in_own_process_under(&["unshare", "--net"], NAME, || {
