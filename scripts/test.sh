@@ -20,7 +20,7 @@ source "$(dirname "$0")/lib/common.sh"
 
 # Seconds for all of it, builds included.
 TIME_MAX=1500
-PAGES_FILE=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+PAGES_FILE=$SYSFS/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 PAGES_WANTED=512
 
 setup=yes
@@ -36,7 +36,7 @@ done
 
 cd "$ROOT"
 mkdir -p target
-LOG=target/test.log
+LOG=${POINTSMAN_TEST_LOG:-target/test.log}
 passed=0 failed=0 skipped=0
 failures=() skips=()
 pages_before='' namespaces_before=''
@@ -60,19 +60,28 @@ cargo_step() {
     count "$name" "$status"
 }
 
-# Adds up what libtest says. A test that ran but said "skipped:" has passed as
-# far as libtest knows.
+# Adds up what test programs say: libtest's lines, and those of programs with a
+# harness of their own, which end with the same line as this script. A libtest
+# test that printed "skipped:" has passed as far as libtest knows.
 count() {
-    local name=$1 status=$2 ok bad ignored line said=0
-    read -r ok bad ignored < <(awk '
+    local name=$1 status=$2 ok bad ignored own_ok own_skipped crashed line said=0
+    read -r ok bad ignored own_ok own_skipped crashed < <(awk '
         /^test result: / {
             for (i = 1; i <= NF; i++) {
                 if ($i == "passed;") ok += $(i - 1)
                 if ($i == "failed;") bad += $(i - 1)
                 if ($i == "ignored;") ignored += $(i - 1)
             }
+            if (/FAILED/) unclean--
         }
-        END { print ok + 0, bad + 0, ignored + 0 }' "$STEP_LOG")
+        /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ {
+            own_ok += $1; bad += $3; own_skipped += $5
+            if ($3) unclean--
+        }
+        # Of each program that failed; one that said no sum has crashed.
+        /^error: (doc)?test failed, to rerun pass/ { unclean++ }
+        END { print ok + 0, bad + 0, ignored + 0, own_ok + 0, own_skipped + 0, (unclean > 0 ? unclean : 0) }
+    ' "$STEP_LOG")
     while IFS= read -r line; do
         skips+=("$name: ${line#skipped: }")
         said=$((said + 1))
@@ -82,13 +91,16 @@ count() {
     done < <(sed -n 's/^test \(.*\) \.\.\. ignored,\{0,1\} *\(.*\)/\1: ignored \2/p' "$STEP_LOG")
     while IFS= read -r line; do
         failures+=("$name: $line")
-    done < <(sed -n 's/^test \(.*\) \.\.\. FAILED.*/\1/p' "$STEP_LOG" | sort -u)
-    if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
-        # It did not build, or a test program crashed.
-        bad=1
+    done < <(sed -n -e 's/^test \(.*\) \.\.\. FAILED.*/\1/p' -e 's/^failed: //p' "$STEP_LOG" | sort -u)
+    if [ "$crashed" -gt 0 ]; then
+        bad=$((bad + crashed))
+        failures+=("$name: test programs that ended without a result: $crashed")
+    elif [ "$status" -ne 0 ] && { [ "$bad" -eq 0 ] || [ "$status" -eq 124 ]; }; then
+        # It did not build, or the time was over.
+        bad=$((bad + 1))
         failures+=("$name: ended with exit code $status")
     fi
-    passed=$((passed + ok - said))
+    passed=$((passed + own_ok + ok - (said - own_skipped)))
     failed=$((failed + bad))
     skipped=$((skipped + ignored + said))
 }
@@ -126,31 +138,37 @@ script_step() {
 
 # Tests over hugepages skip themselves when there are none.
 reserve_hugepages() {
-    [ -w $PAGES_FILE ] && [ "$DRY_RUN" = no ] || return 0
+    [ -w "$PAGES_FILE" ] && [ "$DRY_RUN" = no ] || return 0
     local before
-    before=$(cat $PAGES_FILE)
+    before=$(cat "$PAGES_FILE")
     [ "$before" -lt $PAGES_WANTED ] || return 0
     pages_before=$before
     say "hugepages for the tests: $PAGES_WANTED, afterwards $before again"
-    echo $PAGES_WANTED >$PAGES_FILE || warn "the kernel gave none"
+    echo $PAGES_WANTED >"$PAGES_FILE" || warn "the kernel gave none"
 }
 
 namespaces() { ip netns list 2>/dev/null | awk '/^pm/ { print $1 }' | sort; }
 
-# What a killed test left behind: namespaces that appeared meanwhile and have
-# no process in them. Those of other runs on this machine have some.
+# What a killed test left behind: namespaces that appeared meanwhile, and whose
+# name has the number of a process that is gone. Those of other runs on this
+# machine stay.
 remove_namespaces() {
-    local name
+    local name pids
     for name in $(comm -13 <(printf '%s\n' "$namespaces_before") <(namespaces)); do
-        [ -z "$(ip netns pids "$name" 2>/dev/null)" ] || continue
+        if ! [[ $name =~ ([0-9]{2,}) ]] || [ -e "/proc/${BASH_REMATCH[1]}" ]; then
+            continue
+        fi
         say "left behind by a test: network namespace $name"
+        pids=$(ip netns pids "$name" 2>/dev/null) || pids=''
+        # shellcheck disable=SC2086
+        [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
         ip netns delete "$name" || true
     done
 }
 
 clean_up() {
     rm -f "$STEP_LOG"
-    [ -z "$pages_before" ] || echo "$pages_before" >$PAGES_FILE || true
+    [ -z "$pages_before" ] || echo "$pages_before" >"$PAGES_FILE" || true
     [ "$DRY_RUN" = yes ] || remove_namespaces
 }
 
