@@ -147,7 +147,11 @@ impl ServiceTable {
 
     /// Empties a slot.
     pub fn remove(&mut self, index: ServiceIndex) {
-        if let Some(service) = self.slots.get_mut(index.as_usize()).and_then(Option::take) {
+        if let Some(service) = self.slots.get_mut(index.as_usize()).and_then(Option::take)
+            && self.by_address.get(&service.address) == Some(&index)
+        {
+            // Else its address has another slot already: deleted and added
+            // again, it took the one that became free last.
             self.by_address.remove(&service.address);
         }
     }
@@ -459,20 +463,33 @@ mod tests {
         assert!(!load.is_overloaded());
     }
 
+    fn service(l4_port: u16) -> Arc<ServiceForwarding> {
+        Arc::new(ServiceForwarding {
+            address: ServiceAddress {
+                vip: Ipv4Addr::new(198, 51, 100, 10),
+                l4_port,
+                protocol: Protocol::Tcp,
+            },
+            scheduler: SchedulerKind::Rr,
+            servers: Arc::new([]),
+            edits: Arc::new([]),
+        })
+    }
+
+    #[test]
+    fn two_services_that_swap_slots_are_both_found() {
+        let mut table = ServiceTable::default();
+        table.set(ServiceIndex(0), service(80));
+        table.set(ServiceIndex(1), service(81));
+        table.set(ServiceIndex(1), service(80));
+        table.set(ServiceIndex(0), service(81));
+        let found = |l4_port| Some(table.find(&service(l4_port).address)?.0);
+        assert_eq!(found(80), Some(ServiceIndex(1)));
+        assert_eq!(found(81), Some(ServiceIndex(0)));
+    }
+
     #[test]
     fn a_service_put_into_a_used_slot_replaces_the_other() {
-        let service = |l4_port| {
-            Arc::new(ServiceForwarding {
-                address: ServiceAddress {
-                    vip: Ipv4Addr::new(198, 51, 100, 10),
-                    l4_port,
-                    protocol: Protocol::Tcp,
-                },
-                scheduler: SchedulerKind::Rr,
-                servers: Arc::new([]),
-                edits: Arc::new([]),
-            })
-        };
         let mut table = ServiceTable::default();
         table.set(ServiceIndex(3), service(80));
         table.set(ServiceIndex(3), service(81));
