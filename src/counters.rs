@@ -47,11 +47,15 @@ impl Counter {
 pub struct WorkerCounters {
     /// Packets received.
     pub rx_packets: Counter,
-    /// Packets sent into a tunnel (a fragmented one counts once).
+    /// Packets sent into a tunnel: a transmit queue took them (a fragmented one
+    /// counts once, with its last fragment).
     pub forwarded: Counter,
     /// Frames accepted by transmit queues, those of the management thread
     /// included.
     pub tx_packets: Counter,
+    /// Frames that transmit queues did not take, those of the management
+    /// thread and fragments included.
+    pub tx_refused: Counter,
     /// Bursts that held at least one packet.
     pub bursts: Counter,
     /// Turns of the worker's loop.
@@ -93,6 +97,7 @@ impl WorkerCounters {
             rx_packets: Counter::default(),
             forwarded: Counter::default(),
             tx_packets: Counter::default(),
+            tx_refused: Counter::default(),
             bursts: Counter::default(),
             turns: Counter::default(),
             busy_cycles: Counter::default(),

@@ -15,7 +15,8 @@ use crate::{
 pub struct NoPacketBuffer;
 
 /// Cuts an encapsulated frame into fragments that fit `server.mtu`, and hands
-/// each to `send`, in order. The DF flag of the outer header must be clear.
+/// each to `send`, in order and with whether it is the last. The DF flag of the
+/// outer header must be clear.
 ///
 /// # Errors
 /// [`NoPacketBuffer`]: nothing was sent, the frame is lost.
@@ -23,7 +24,7 @@ pub fn fragment_outer<Q: PacketPool>(
     mut whole: Q::Packet,
     server: &ServerForwarding,
     pool: &mut Q,
-    mut send: impl FnMut(Q::Packet),
+    mut send: impl FnMut(Q::Packet, bool),
 ) -> Result<(), NoPacketBuffer> {
     let l2_len = usize::from(server.l2_len);
     let payload_offset = l2_len + HEADER_LEN;
@@ -68,8 +69,10 @@ pub fn fragment_outer<Q: PacketPool>(
         piece_len,
     )?;
 
-    send(whole);
-    rest.into_iter().for_each(send);
+    send(whole, pieces == 0);
+    for (number, piece) in (1..).zip(rest) {
+        send(piece, number == pieces);
+    }
     Ok(())
 }
 

@@ -168,6 +168,12 @@ impl<D: Driver> Management<D> {
                 "frames that ports accepted",
             ),
             row(
+                "tx_refused",
+                other,
+                sum(&|c| c.tx_refused.value()),
+                "frames that ports did not take, the director's own and fragments included",
+            ),
+            row(
                 "connections",
                 other,
                 sum(&|c| c.connections.value()),

@@ -129,7 +129,9 @@ impl<D: Driver> Management<D> {
             return self.inject(server.port, packet);
         }
         let mut pieces = Vec::new();
-        match fragment_outer(packet, &server, &mut self.pool, |piece| pieces.push(piece)) {
+        match fragment_outer(packet, &server, &mut self.pool, |piece, _| {
+            pieces.push(piece);
+        }) {
             Ok(()) => pieces
                 .into_iter()
                 .for_each(|piece| self.inject(server.port, piece)),

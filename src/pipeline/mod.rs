@@ -197,10 +197,11 @@ impl<D: Driver> Pipeline<D> {
     ) {
         let l3_offset = parsed.inner.l3_offset;
         match self.route_packet(&mut packet, &parsed, hash, now) {
-            Ok(route) => match self.send(packet, &route, outputs) {
-                Ok(()) => self.counters.forwarded.add(1),
-                Err(reason) => self.counters.drops(reason).add(1),
-            },
+            Ok(route) => {
+                if let Err(reason) = self.send(packet, &route, outputs) {
+                    self.counters.drops(reason).add(1);
+                }
+            }
             Err(exit) => leave(port, packet, l3_offset, exit, outputs),
         }
     }
@@ -332,12 +333,16 @@ impl<D: Driver> Pipeline<D> {
         tunnel::encapsulate(&mut packet, route.inner, server, identification, flags)
             .map_err(|tunnel::NoHeadroom| DropReason::NoHeadroom)?;
         if route.fits {
-            outputs.transmit(server.port, packet);
+            outputs.forward(server.port, packet);
             return Ok(());
         }
         let port = server.port;
-        fragment_outer(packet, server, &mut self.pool, |piece| {
-            outputs.transmit(port, piece);
+        fragment_outer(packet, server, &mut self.pool, |piece, is_last| {
+            if is_last {
+                outputs.forward(port, piece);
+            } else {
+                outputs.transmit(port, piece);
+            }
         })
         .map_err(|_| DropReason::NoPacketBuffer)
     }

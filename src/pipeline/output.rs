@@ -9,7 +9,7 @@ use super::{DropReason, PuntReason};
 use crate::{
     counters::WorkerCounters,
     forwarding::RealServerIndex,
-    io::{Burst, Driver, PortIndex, TxQueue},
+    io::{BURST_LEN_MAX, Burst, Driver, PortIndex, TxQueue},
 };
 
 /// A packet on its way to the management thread.
@@ -39,6 +39,10 @@ pub struct Outputs<D: Driver> {
 struct PortOutput<D: Driver> {
     queue: D::TxQueue,
     burst: Burst<D::Packet>,
+    /// Which frames of the burst, by bit, end the way of a received packet:
+    /// whether it was forwarded or dropped shows when the port took the frame
+    /// or did not.
+    received: u64,
 }
 
 impl<D: Driver> Outputs<D> {
@@ -53,6 +57,7 @@ impl<D: Driver> Outputs<D> {
             .map(|queue| PortOutput {
                 queue,
                 burst: Burst::new(),
+                received: 0,
             })
             .collect();
         Self {
@@ -62,19 +67,36 @@ impl<D: Driver> Outputs<D> {
         }
     }
 
-    /// Puts a frame into the port's burst; a full burst is sent first.
+    /// Puts a frame that a received packet became into the port's burst; a
+    /// full burst is sent first. The packet is counted when the burst is sent:
+    /// as forwarded, or as dropped.
+    #[inline]
+    pub fn forward(&mut self, port: PortIndex, packet: D::Packet) {
+        if !self.push(port, packet, true) {
+            self.counters.drops(DropReason::TransmitQueueFull).add(1);
+        }
+    }
+
+    /// Puts a frame into the port's burst that no received packet is counted
+    /// by: of the director itself, or a fragment but the last.
     #[inline]
     pub fn transmit(&mut self, port: PortIndex, packet: D::Packet) {
+        if !self.push(port, packet, false) {
+            self.counters.tx_refused.add(1);
+        }
+    }
+
+    /// Returns `false` when there is no such port.
+    #[inline]
+    fn push(&mut self, port: PortIndex, packet: D::Packet, is_received: bool) -> bool {
         let Some(output) = self.ports.get_mut(port.as_usize()) else {
-            self.counters.drops(DropReason::TransmitQueueFull).add(1);
-            return;
+            return false;
         };
         if output.burst.is_full() {
             output.flush(&self.counters);
         }
-        if output.burst.try_push(packet).is_err() {
-            self.counters.drops(DropReason::TransmitQueueFull).add(1);
-        }
+        output.received |= u64::from(is_received) << output.burst.len();
+        output.burst.try_push(packet).is_ok()
     }
 
     /// Hands a packet to the management thread, or drops it when that one does
@@ -107,14 +129,23 @@ impl<D: Driver> Outputs<D> {
 
 impl<D: Driver> PortOutput<D> {
     fn flush(&mut self, counters: &WorkerCounters) {
+        let len = self.burst.len();
         let accepted = self.queue.transmit(&mut self.burst);
         counters.tx_packets.add(accepted as u64);
-        let refused = self.burst.len();
-        if refused > 0 {
-            counters
-                .drops(DropReason::TransmitQueueFull)
-                .add(refused as u64);
-            self.burst.clear();
+        let received = std::mem::take(&mut self.received);
+        if accepted == len {
+            counters.forwarded.add(u64::from(received.count_ones()));
+            return;
         }
+        let refused = received >> accepted;
+        let forwarded = received.count_ones() - refused.count_ones();
+        counters.forwarded.add(u64::from(forwarded));
+        counters
+            .drops(DropReason::TransmitQueueFull)
+            .add(u64::from(refused.count_ones()));
+        counters.tx_refused.add((len - accepted) as u64);
+        self.burst.clear();
     }
 }
+
+const _: () = assert!(BURST_LEN_MAX == u64::BITS as usize);
