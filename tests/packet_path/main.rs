@@ -1,0 +1,24 @@
+//! The packet path as facts: what becomes of which packet, and what counts it.
+//!
+//! Every way a packet can end and every counter is reached by a test with its
+//! name; random packets, services and commands are held against independent
+//! models; and the same frames leave a director over ports in memory, over
+//! capture files and over DPDK. The director is driven through its public
+//! face: frames in, frames and counters out.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy takes functions that tests call for no part of them"
+)]
+
+mod document;
+mod drops;
+mod facts;
+mod frames;
+mod host;
+mod lab;
+mod no_headroom;
+mod punts;
+mod service_changes;
+mod work;
