@@ -143,12 +143,11 @@ impl<D: Driver> Management<D> {
         }
     }
 
-    /// Tells every network about all addresses of the director.
-    pub(super) fn announce_all(&mut self) {
+    /// Tells the networks about the director's own addresses. VIPs are announced
+    /// as their services are added.
+    pub(super) fn announce_own(&mut self) {
         let mut addresses: Vec<_> = self.network.own_addresses().iter().copied().collect();
-        addresses.extend(self.vips());
         addresses.sort_unstable();
-        addresses.dedup();
         for address in addresses {
             self.announce(address);
         }

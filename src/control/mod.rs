@@ -198,10 +198,10 @@ impl<D: Driver> Management<D> {
             info: parts.info,
             config,
         };
+        management.announce_own();
         for service in management.config.services.clone() {
             management.add_configured(&service)?;
         }
-        management.announce_all();
         Ok(management)
     }
 
