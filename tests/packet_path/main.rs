@@ -13,9 +13,16 @@
 )]
 
 mod document;
+#[cfg(feature = "dpdk")]
+#[expect(dead_code, reason = "the tests of the driver use all of it")]
+#[path = "../dpdk/support.rs"]
+mod dpdk_support;
 mod drops;
 mod facts;
 mod frames;
+mod golden;
+#[cfg(feature = "dpdk")]
+mod golden_dpdk;
 mod host;
 mod lab;
 mod no_headroom;
