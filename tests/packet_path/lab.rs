@@ -3,7 +3,7 @@
 //! Clients stand behind a router on port 0, real servers on port 1. Who is
 //! known there stands in the configuration, so that a packet needs no ARP.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr};
 
 use crossbeam::channel::bounded;
 use ipnet::IpNet;
@@ -24,6 +24,11 @@ use pointsman::{
     service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables},
     wire::ethernet::MacAddr,
     worker::WorkerQueues,
+};
+use proptest::{
+    prelude::ProptestConfig,
+    strategy::Strategy,
+    test_runner::{TestCaseResult, TestRunner},
 };
 
 use crate::frames::{GATEWAY, GATEWAY_MAC, PORT_MACS, VIP, server, server_mac};
@@ -439,4 +444,25 @@ fn route(to: &str, via: Option<Ipv4Addr>, port: usize, mtu: Option<u16>) -> Rout
 
 fn network(network: &str) -> IpNet {
     network.parse().unwrap()
+}
+
+/// Tries `cases` values on a `state` that goes on from one to the next. A
+/// failure shows the smallest value that still fails.
+#[track_caller]
+pub(crate) fn for_all<S, T: Strategy>(
+    cases: u32,
+    state: &mut S,
+    values: T,
+    test: impl Fn(&mut S, T::Value) -> TestCaseResult,
+) {
+    let state = RefCell::new(state);
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let result = TestRunner::new(config).run(&values, |value| test(&mut state.borrow_mut(), value));
+    if let Err(error) = result {
+        panic!("{error}");
+    }
 }

@@ -12,6 +12,7 @@
     reason = "clippy takes functions that tests call for no part of them"
 )]
 
+mod decode;
 mod document;
 #[cfg(feature = "dpdk")]
 #[expect(dead_code, reason = "the tests of the driver use all of it")]
@@ -25,7 +26,10 @@ mod golden;
 mod golden_dpdk;
 mod host;
 mod lab;
+mod model;
 mod no_headroom;
+mod properties;
 mod punts;
 mod service_changes;
 mod work;
+mod workers;

@@ -1,0 +1,7 @@
+//! Second models of what a director decides, naive and slow, held against it
+//! over random sequences of packets, commands and time.
+
+mod connections;
+mod schedulers;
+
+use schedulers::{Scheduler, Server};
