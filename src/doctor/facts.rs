@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     str::FromStr,
 };
 
@@ -26,8 +26,6 @@ pub struct Facts {
     pub clock_source: Option<String>,
     /// Pools of hugepages of every node and size.
     pub hugepages: Vec<HugepagePool>,
-    /// Where hugetlbfs is mounted.
-    pub hugetlbfs: Vec<PathBuf>,
     /// Memory that could be had without swapping, in bytes.
     pub memory_available_bytes: Option<u64>,
     /// Whether the kernel manages an IOMMU.
@@ -138,7 +136,6 @@ impl Facts {
             clock_source: machine
                 .text("sys/devices/system/clocksource/clocksource0/current_clocksource"),
             hugepages: hugepages(machine),
-            hugetlbfs: hugetlbfs(machine),
             memory_available_bytes: memory_available_bytes(machine),
             iommu: !machine.names("sys/class/iommu").is_empty(),
             vfio_noiommu: machine
@@ -264,18 +261,6 @@ fn hugepages(machine: Files<'_>) -> Vec<HugepagePool> {
         }
     }
     pools
-}
-
-fn hugetlbfs(machine: Files<'_>) -> Vec<PathBuf> {
-    let mounts = machine.text("proc/mounts").unwrap_or_default();
-    mounts
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(' ').skip(1);
-            let path = fields.next()?;
-            (fields.next()? == "hugetlbfs").then(|| PathBuf::from(path))
-        })
-        .collect()
 }
 
 fn memory_available_bytes(machine: Files<'_>) -> Option<u64> {

@@ -49,10 +49,6 @@ impl FakeRoot {
         fake.hugepages(0, 1024, 1024);
         fake.hugepages(1, 0, 0);
         fake.write(
-            "proc/mounts",
-            "proc /proc proc rw 0 0\nhugetlbfs /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\n",
-        );
-        fake.write(
             "proc/meminfo",
             "MemTotal: 16000000 kB\nMemAvailable:    8000000 kB\n",
         );

@@ -32,7 +32,6 @@ pub(super) fn check(case: Case<'_>) -> Vec<Finding> {
     } else {
         findings.push(enough_hugepages(facts, config));
         findings.extend(hugepages_by_node(facts, config));
-        findings.extend(mount(facts, config));
     }
     findings
 }
@@ -138,18 +137,6 @@ fn hugepages_by_node(facts: &Facts, config: &Config) -> Option<Finding> {
     ))
 }
 
-fn mount(facts: &Facts, config: &Config) -> Option<Finding> {
-    if !facts.hugetlbfs.is_empty() || facts.hugepages.iter().all(|pool| pool.total == 0) {
-        return None;
-    }
-    let found = "hugetlbfs is not mounted, so that DPDK cannot use hugepages";
-    let mend = "mkdir -p /dev/hugepages && mount -t hugetlbfs none /dev/hugepages";
-    Some(match config.eal.hugepages {
-        Hugepages::Required => Finding::error("hugepages", found, mend),
-        Hugepages::Auto | Hugepages::None => Finding::warning("hugepages", found, mend),
-    })
-}
-
 const MIB: u64 = 1 << 20;
 
 /// Bytes of the pages that `scripts/hugepages.sh` reserves.
@@ -224,12 +211,12 @@ mod tests {
         );
     }
 
+    /// The director takes its memory by `--in-memory`, which needs no mount.
     #[test]
-    fn pages_that_are_not_mounted_are_an_error() {
+    fn pages_need_no_mount() {
         let fake = FakeRoot::machine();
         fake.write("proc/mounts", "proc /proc proc rw 0 0\n");
-        let found = findings(check, &fake, Some(&config()));
-        assert_eq!(one(&found, "hugepages", "not mounted").level, Level::Error);
+        assert_all_ok(&findings(check, &fake, Some(&config())));
     }
 
     #[test]
