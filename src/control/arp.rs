@@ -153,6 +153,16 @@ impl<D: Driver> Management<D> {
         }
     }
 
+    /// Tells the networks about all addresses, VIPs included.
+    pub(super) fn announce_all(&mut self) {
+        self.announce_own();
+        let mut vips: Vec<_> = self.services.vips().collect();
+        vips.sort_unstable();
+        for vip in vips {
+            self.announce(vip);
+        }
+    }
+
     /// Gratuitous ARP (RFC 5227 section 3) for an address: on the ports whose
     /// network holds it, or on all ports when none does.
     pub(super) fn announce(&mut self, address: Ipv4Addr) {

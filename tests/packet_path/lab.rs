@@ -204,7 +204,7 @@ impl Lab {
 
     /// Carries out a command that workers do not hear of yet.
     pub(crate) fn command(&mut self, command: &Command) {
-        let result = self.director.management.apply(command, self.now);
+        let result = self.director.management.apply(command);
         result.unwrap();
     }
 

@@ -373,7 +373,7 @@ fn forwarding_goes_on_while_generations_come() {
         }
         for weights in 1..=300 {
             let edit = Command::EditServer(web(), server_key(12), weight(weights));
-            management.apply(&edit, now).unwrap();
+            management.apply(&edit).unwrap();
             while !management.turn(now) {
                 std::thread::yield_now();
             }
