@@ -188,8 +188,19 @@ pub struct ServerLink {
 pub enum ServiceEdit {
     /// The service was created or got another scheduler: it starts afresh.
     SchedulerSet(Weights),
-    /// A server was added, deleted or edited.
-    ListChanged(Weights),
+    /// A server was added, deleted or edited; what the weights come to since.
+    ListChanged(ListChange, Weights),
+}
+
+/// What happened to the list of a service's servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListChange {
+    /// This link was put at its head.
+    Added(u64),
+    /// This link was taken out.
+    Deleted(u64),
+    /// A server in it has other options.
+    Edited,
 }
 
 /// What the weights in a service's list come to.

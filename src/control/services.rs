@@ -18,7 +18,7 @@ use super::command::{Command, CommandError};
 use crate::{
     control::status::Statistics,
     forwarding::{
-        Presence, RealServerIndex, SERVERS_MAX, SERVICES_MAX, ServerLoads, ServiceEdit,
+        ListChange, Presence, RealServerIndex, SERVERS_MAX, SERVICES_MAX, ServerLoads, ServiceEdit,
         ServiceIndex, Weights,
     },
     service::{
@@ -369,7 +369,7 @@ impl Services {
         if let Some(service) = self.by_key.get_mut(&service_key) {
             service.servers.insert(0, index);
         }
-        self.list_changed(&service_key);
+        self.list_changed(&service_key, ListChange::Added(self.links_made));
         Ok(())
     }
 
@@ -389,7 +389,7 @@ impl Services {
         self.loads
             .of(index)
             .set_thresholds(options.upper_threshold, options.lower_threshold);
-        self.list_changed(service_key);
+        self.list_changed(service_key, ListChange::Edited);
         Ok(())
     }
 
@@ -403,8 +403,9 @@ impl Services {
         let index = self
             .find(service_key, key)?
             .ok_or(CommandError::NoSuchServer(*service_key, *key))?;
+        let link = self.server(index).map_or(0, |server| server.link);
         self.unlist(service_key, index, generation, totals);
-        self.list_changed(service_key);
+        self.list_changed(service_key, ListChange::Deleted(link));
         Ok(())
     }
 
@@ -495,10 +496,12 @@ impl Services {
         Ok(RealServerIndex(index))
     }
 
-    fn list_changed(&mut self, key: &ServiceKey) {
+    fn list_changed(&mut self, key: &ServiceKey, change: ListChange) {
         let weights = self.weights(key);
         if let Some(service) = self.by_key.get_mut(key) {
-            service.edits.push(ServiceEdit::ListChanged(weights));
+            service
+                .edits
+                .push(ServiceEdit::ListChanged(change, weights));
             self.changed.push(service.index);
         }
     }

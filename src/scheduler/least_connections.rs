@@ -2,7 +2,7 @@
 //! Ties go to the one that stands first.
 
 use super::{Schedule, is_usable, overhead};
-use crate::forwarding::{RealServerIndex, ServerLink, ServerLoads, Weights};
+use crate::forwarding::{ListChange, RealServerIndex, ServerLink, ServerLoads, Weights};
 
 #[derive(Debug)]
 pub(super) struct LeastConnections;
@@ -12,7 +12,9 @@ impl Schedule for LeastConnections {
         Self
     }
 
-    fn list_changed(&mut self, _: &[ServerLink], _: Weights) {}
+    fn list_changed(&mut self, _: ListChange, _: Weights) {}
+
+    fn list_is(&mut self, _: &[ServerLink]) {}
 
     fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex> {
         let usable = servers.iter().filter(|link| is_usable(link, loads));

@@ -21,8 +21,8 @@ use self::{
     weighted_least_connections::WeightedLeastConnections, weighted_round_robin::WeightedRoundRobin,
 };
 use crate::forwarding::{
-    ForwardingState, RealServerIndex, ServerLink, ServerLoads, ServiceEdit, ServiceForwarding,
-    ServiceIndex, Weights,
+    ForwardingState, ListChange, RealServerIndex, ServerLink, ServerLoads, ServiceEdit,
+    ServiceForwarding, ServiceIndex, Weights,
 };
 
 /// One way to pick a real server.
@@ -30,9 +30,12 @@ trait Schedule {
     /// The state for a service that was just created or got this scheduler.
     fn start(weights: Weights) -> Self;
 
-    /// The list of servers changed to `servers`, with these weights. Called
-    /// once for each change; `servers` is the list after the last of them.
-    fn list_changed(&mut self, servers: &[ServerLink], weights: Weights);
+    /// The list of servers changed, and the weights in it come to this since.
+    /// Called once for each change, in order.
+    fn list_changed(&mut self, change: ListChange, weights: Weights);
+
+    /// The list as it is when all changes of a generation were told.
+    fn list_is(&mut self, servers: &[ServerLink]);
 
     /// A server for a new connection, or `None` when none is usable.
     fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex>;
@@ -105,12 +108,15 @@ impl Schedulers {
                 ServiceEdit::SchedulerSet(weights) => {
                     *slot = Some(State::start(service.scheduler, weights));
                 }
-                ServiceEdit::ListChanged(weights) => {
+                ServiceEdit::ListChanged(change, weights) => {
                     if let Some(state) = slot {
-                        state.list_changed(&service.servers, weights);
+                        state.list_changed(change, weights);
                     }
                 }
             }
+        }
+        if let Some(state) = slot {
+            state.list_is(&service.servers);
         }
     }
 }
@@ -125,12 +131,21 @@ impl State {
         }
     }
 
-    fn list_changed(&mut self, servers: &[ServerLink], weights: Weights) {
+    fn list_changed(&mut self, change: ListChange, weights: Weights) {
         match self {
-            Self::Rr(state) => state.list_changed(servers, weights),
-            Self::Wrr(state) => state.list_changed(servers, weights),
-            Self::Lc(state) => state.list_changed(servers, weights),
-            Self::Wlc(state) => state.list_changed(servers, weights),
+            Self::Rr(state) => state.list_changed(change, weights),
+            Self::Wrr(state) => state.list_changed(change, weights),
+            Self::Lc(state) => state.list_changed(change, weights),
+            Self::Wlc(state) => state.list_changed(change, weights),
+        }
+    }
+
+    fn list_is(&mut self, servers: &[ServerLink]) {
+        match self {
+            Self::Rr(state) => state.list_is(servers),
+            Self::Wrr(state) => state.list_is(servers),
+            Self::Lc(state) => state.list_is(servers),
+            Self::Wlc(state) => state.list_is(servers),
         }
     }
 }
@@ -228,8 +243,10 @@ mod test_support {
         let mut state = S::start(Weights { max: 0, gcd: 1 });
         for added in 1..=servers.len() {
             let list = &servers[servers.len() - added..];
-            state.list_changed(list, Weights::of(list.iter().map(|link| link.weight)));
+            let weights = Weights::of(list.iter().map(|link| link.weight));
+            state.list_changed(ListChange::Added(list[0].link), weights);
         }
+        state.list_is(servers);
         state
     }
 }

@@ -5,13 +5,13 @@
 //! the cursor goes, the cursor moves to the one in front of it.
 
 use super::{Schedule, is_usable};
-use crate::forwarding::{RealServerIndex, ServerLink, ServerLoads, Weights};
+use crate::forwarding::{ListChange, RealServerIndex, ServerLink, ServerLoads, Weights};
 
 #[derive(Debug)]
 pub(super) struct RoundRobin {
     /// Position of the server picked last; `None` stands before the head.
     cursor: Option<usize>,
-    /// The links of the list at the last pick or change, in order.
+    /// The links of the list, in order.
     links: Vec<u64>,
 }
 
@@ -23,14 +23,29 @@ impl Schedule for RoundRobin {
         }
     }
 
-    fn list_changed(&mut self, servers: &[ServerLink], _: Weights) {
-        self.cursor = self.cursor.and_then(|cursor| {
-            let up_to_cursor = self.links.get(..=cursor)?;
-            up_to_cursor
-                .iter()
-                .rev()
-                .find_map(|link| servers.iter().position(|server| server.link == *link))
-        });
+    fn list_changed(&mut self, change: ListChange, _: Weights) {
+        match change {
+            ListChange::Added(link) => {
+                self.links.insert(0, link);
+                self.cursor = self.cursor.map(|cursor| cursor + 1);
+            }
+            ListChange::Deleted(link) => {
+                let Some(gone) = self.links.iter().position(|known| *known == link) else {
+                    return;
+                };
+                self.links.remove(gone);
+                self.cursor = match self.cursor {
+                    Some(cursor) if cursor >= gone => cursor.checked_sub(1),
+                    cursor => cursor,
+                };
+            }
+            ListChange::Edited => {}
+        }
+    }
+
+    fn list_is(&mut self, servers: &[ServerLink]) {
+        // Told all changes, these are the links already; a scheduler that is
+        // new to its service is told no others.
         self.links.clear();
         self.links.extend(servers.iter().map(|server| server.link));
     }
@@ -87,10 +102,10 @@ mod tests {
                 weight: 1,
             },
         );
-        rr.list_changed(&servers, weights);
+        rr.list_changed(ListChange::Added(4), weights);
         assert_eq!(picks(&mut rr, &servers, &loads, 6), [2, 1, 4, 3, 2, 1]);
         servers.retain(|link| link.server.0 != 2);
-        rr.list_changed(&servers, weights);
+        rr.list_changed(ListChange::Deleted(2), weights);
         assert_eq!(picks(&mut rr, &servers, &loads, 6), [4, 3, 1, 4, 3, 1]);
     }
 
@@ -101,8 +116,40 @@ mod tests {
         let mut rr: RoundRobin = started(&servers);
         assert_eq!(picks(&mut rr, &servers, &loads, 3), [4, 3, 2]);
         servers.retain(|link| link.server.0 != 2);
-        rr.list_changed(&servers, Weights { max: 1, gcd: 1 });
+        rr.list_changed(ListChange::Deleted(2), Weights { max: 1, gcd: 1 });
         assert_eq!(picks(&mut rr, &servers, &loads, 2), [1, 4]);
+    }
+
+    /// Also when that one was added since the list was last seen.
+    #[test]
+    fn the_predecessor_may_be_a_server_that_was_just_added() {
+        let loads = ServerLoads::new(8);
+        let mut servers = list(&[1, 1]);
+        let mut rr: RoundRobin = started(&servers);
+        assert_eq!(picks(&mut rr, &servers, &loads, 1), [2]);
+        let weights = Weights { max: 1, gcd: 1 };
+        rr.list_changed(ListChange::Added(3), weights);
+        rr.list_changed(ListChange::Deleted(2), weights);
+        servers[0] = ServerLink {
+            server: RealServerIndex(3),
+            link: 3,
+            weight: 1,
+        };
+        rr.list_is(&servers);
+        assert_eq!(picks(&mut rr, &servers, &loads, 3), [1, 3, 1]);
+    }
+
+    #[test]
+    fn a_scheduler_set_for_a_service_with_servers_knows_their_order() {
+        let loads = ServerLoads::new(8);
+        let mut servers = list(&[1, 1, 1]);
+        let weights = Weights { max: 1, gcd: 1 };
+        let mut rr = RoundRobin::start(weights);
+        rr.list_is(&servers);
+        assert_eq!(picks(&mut rr, &servers, &loads, 2), [3, 2]);
+        servers.remove(0);
+        rr.list_changed(ListChange::Deleted(3), weights);
+        assert_eq!(picks(&mut rr, &servers, &loads, 2), [1, 2]);
     }
 
     #[test]
@@ -114,7 +161,8 @@ mod tests {
         let mut again = servers.remove(1);
         again.link = 9;
         servers.insert(0, again);
-        rr.list_changed(&servers, Weights { max: 1, gcd: 1 });
+        rr.list_changed(ListChange::Deleted(2), Weights { max: 1, gcd: 1 });
+        rr.list_changed(ListChange::Added(9), Weights { max: 1, gcd: 1 });
         assert_eq!(picks(&mut rr, &servers, &loads, 3), [1, 2, 3]);
     }
 

@@ -6,7 +6,7 @@
 //! back to the head and the current weight onto the grid of the new weights.
 
 use super::{Schedule, is_usable};
-use crate::forwarding::{RealServerIndex, ServerLink, ServerLoads, Weights};
+use crate::forwarding::{ListChange, RealServerIndex, ServerLink, ServerLoads, Weights};
 
 #[derive(Debug)]
 pub(super) struct WeightedRoundRobin {
@@ -56,7 +56,9 @@ impl Schedule for WeightedRoundRobin {
         state
     }
 
-    fn list_changed(&mut self, _: &[ServerLink], weights: Weights) {
+    fn list_is(&mut self, _: &[ServerLink]) {}
+
+    fn list_changed(&mut self, _: ListChange, weights: Weights) {
         self.set_weights(weights);
         if self.current_weight > self.weight_top || self.current_weight == 0 {
             self.current_weight = self.weight_top;
@@ -126,7 +128,7 @@ mod tests {
         picks(&mut wrr, &servers, &loads, 5);
         servers[0].weight = 1;
         wrr.list_changed(
-            &servers,
+            ListChange::Edited,
             Weights::of(servers.iter().map(|link| link.weight)),
         );
         let mut count = [0; 4];
