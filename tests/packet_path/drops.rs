@@ -52,7 +52,7 @@ pub(crate) fn a_frame_that_ends_in_its_ethernet_header_is_dropped(counter: &str)
 pub(crate) fn a_frame_with_the_tag_of_another_vlan_is_dropped(counter: &str) -> Checked {
     let mut untagged = Lab::start();
     let _ = dropped(&mut untagged, counter, &tagged(&tcp(1000, SYN).frame(), 7));
-    let mut lab = Lab::with(Setup {
+    let mut lab = Lab::with(&Setup {
         vlan: Some(7),
         ..Setup::default()
     });
@@ -164,7 +164,7 @@ pub(crate) fn a_packet_of_a_deleted_servers_connection_is_dropped(counter: &str)
 }
 
 pub(crate) fn a_full_table_of_established_connections_takes_no_new_one(counter: &str) -> Checked {
-    let mut lab = Lab::with(Setup {
+    let mut lab = Lab::with(&Setup {
         connections_max: 4,
         ..Setup::default()
     });
@@ -222,7 +222,7 @@ pub(crate) fn an_icmp_error_with_a_wrong_checksum_is_dropped(counter: &str) -> C
 pub(crate) fn what_the_full_queue_to_the_management_thread_refuses_is_dropped(
     counter: &str,
 ) -> Checked {
-    let mut lab = Lab::with(Setup {
+    let mut lab = Lab::with(&Setup {
         tunables: Tunables::default(),
         ..Setup::default()
     });

@@ -126,13 +126,10 @@ pub(crate) fn run<D: Driver>(
 pub(crate) fn assert_sent(case: Case, sent: &[Vec<u8>]) {
     let expected = read(&file(case, "out"));
     for (number, (sent, expected)) in sent.iter().zip(&expected).enumerate() {
-        let hex = |frame: &[u8]| {
-            frame
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-        };
-        assert_eq!(hex(sent), hex(expected), "frame {number}");
+        assert!(
+            sent == expected,
+            "frame {number} is {sent:02x?}\nand should be {expected:02x?}"
+        );
     }
     assert_eq!(sent.len(), expected.len());
 }

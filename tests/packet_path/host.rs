@@ -44,7 +44,7 @@ pub(crate) fn an_unused_l4_port_gets_an_icmp_error(counter: &str) -> Checked {
 }
 
 pub(crate) fn an_icmp_error_beyond_the_rate_is_not_sent(counter: &str) -> Checked {
-    let mut lab = Lab::with(Setup {
+    let mut lab = Lab::with(&Setup {
         icmp_rate_per_s: 2,
         ..Setup::default()
     });
@@ -150,7 +150,7 @@ pub(crate) fn a_station_that_claims_an_address_of_the_director_is_noticed(
 /// What "fragmentation needed" has a limit of its own for: ten times as high.
 #[test]
 fn fragmentation_needed_is_still_sent_when_other_icmp_errors_are_not() {
-    let mut lab = Lab::with(Setup {
+    let mut lab = Lab::with(&Setup {
         icmp_rate_per_s: 1,
         ..Setup::default()
     });

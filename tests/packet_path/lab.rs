@@ -103,7 +103,6 @@ pub(crate) fn web_service(scheduler: SchedulerKind, servers: &[(u8, u32)]) -> Se
 pub(crate) struct Lab {
     pub(crate) network: MemNetwork,
     pub(crate) director: Director<MemDriver>,
-    pub(crate) config: Config,
     pub(crate) now: Ticks,
 }
 
@@ -120,11 +119,11 @@ impl Checked {
 
 impl Lab {
     pub(crate) fn start() -> Self {
-        Self::with(Setup::default())
+        Self::with(&Setup::default())
     }
 
-    pub(crate) fn with(setup: Setup) -> Self {
-        let config = config(&setup);
+    pub(crate) fn with(setup: &Setup) -> Self {
+        let config = config(setup);
         let network = MemNetwork::new(
             descriptions(&config, setup.capabilities),
             setup.workers,
@@ -139,11 +138,10 @@ impl Lab {
             }
         });
         let materials = materials(network.ports(), queues.collect(), network.pool());
-        let director = assemble(config.clone(), materials, Ticks::ZERO).unwrap();
+        let director = assemble(config, materials, Ticks::ZERO).unwrap();
         let mut lab = Self {
             network,
             director,
-            config,
             now: Ticks::ZERO,
         };
         lab.settle();

@@ -83,7 +83,7 @@ fn frame_of(packet: &Ip, (padding, tag): (usize, Option<u16>)) -> Vec<u8> {
 }
 
 fn lab(tunables: Tunables, tx_ipv4_checksum: bool) -> Lab {
-    let mut lab = Lab::with(Setup {
+    let mut lab = Lab::with(&Setup {
         tunables,
         capabilities: PortCapabilities {
             tx_ipv4_checksum,

@@ -66,7 +66,7 @@ pub(crate) fn a_syn_alone_expires_after_a_minute(counter: &str) -> Checked {
 }
 
 pub(crate) fn a_syn_alone_gives_way_in_a_full_table(counter: &str) -> Checked {
-    let mut lab = Lab::with(Setup {
+    let mut lab = Lab::with(&Setup {
         connections_max: 4,
         ..Setup::default()
     });

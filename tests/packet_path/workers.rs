@@ -25,7 +25,7 @@ use crate::{
 const SERVERS: [(u8, u32); 3] = [(11, 3), (12, 2), (13, 1)];
 
 fn lab_of(workers: usize, scheduler: SchedulerKind) -> Lab {
-    Lab::with(Setup {
+    Lab::with(&Setup {
         workers,
         connections_max: 32_768,
         services: vec![web_service(scheduler, &SERVERS)],
@@ -320,7 +320,7 @@ fn the_slot_of_a_deleted_server_is_not_used_again_while_a_worker_may_use_it() {
 /// servers when it gets to it.
 #[test]
 fn connections_of_a_deleted_server_end_on_every_worker() {
-    let mut lab = Lab::with(Setup {
+    let mut lab = Lab::with(&Setup {
         workers: 2,
         tunables: Tunables {
             expire_nodest_conn: true,

@@ -223,8 +223,8 @@ impl World {
 fn connections_live_and_die_as_in_the_model() {
     let cases = (tunables(), prop::collection::vec(step(), 1..100));
     let mut seen = BTreeMap::new();
-    for_all(200, &mut seen, cases, |seen, (tunables, steps)| {
-        let mut lab = Lab::with(Setup {
+    for_all(100, &mut seen, cases, |seen, (tunables, steps)| {
+        let mut lab = Lab::with(&Setup {
             packets: 16,
             tunables,
             services: vec![web_service(SchedulerKind::Rr, &[(11, 1), (12, 1)])],
