@@ -462,20 +462,26 @@ fn device_mtu(settings: &PortSettings, info: &rte_eth_dev_info) -> Result<u16, P
         Some(overhead @ 1..) if info.max_mtu != u16::MAX => overhead,
         _ => ETHERNET_LEN,
     };
-    let needed = ETHERNET_LEN + if settings.vlan { VLAN_LEN } else { 0 };
-    let missing = u16::try_from(needed.saturating_sub(overhead)).unwrap_or_default();
-    if settings.mtu > info.max_mtu {
+    // The limit that DPDK checks; drivers that say nothing have the largest.
+    let frame_mtu_max = info.max_rx_pktlen.saturating_sub(overhead);
+    let mtu_max = u16::try_from(frame_mtu_max).map_or(info.max_mtu, |max| max.min(info.max_mtu));
+    if settings.mtu > mtu_max {
         return Err(PortError::MtuTooLarge {
             port: settings.name.clone(),
             device: settings.device_text(),
             mtu: settings.mtu,
-            mtu_max: info.max_mtu,
+            mtu_max,
         });
     }
+    let needed = ETHERNET_LEN + if settings.vlan { VLAN_LEN } else { 0 };
+    let missing = u16::try_from(needed.saturating_sub(overhead)).unwrap_or_default();
+    // A driver without room for a tag at its largest MTU (net_af_packet) is one
+    // whose limit means nothing to tags: the kernel lets them pass on top.
     Ok(settings
         .mtu
         .saturating_add(missing)
-        .clamp(info.min_mtu, info.max_mtu))
+        .max(info.min_mtu)
+        .min(mtu_max))
 }
 
 /// `SOCKET_ID_ANY` of `rte_memory.h`, as the queue functions take it.
