@@ -23,7 +23,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{
     clock::{Clock, MonotonicClock},
-    config::{self, Config, ConfigErrors, Device, IdlePolicy, Loaded, Machine},
+    config::{self, Config, ConfigErrors, Device, IdlePolicy, Loaded, Machine, PortConfig},
     control::{
         Management, ProcessInfo,
         socket::{BindError, ControlRequest, ControlSocket},
@@ -259,13 +259,13 @@ impl Threads {
 fn start_ports(eal: &Eal, config: &Config) -> Result<(Vec<StartedPort>, Vec<DpdkPool>), RunError> {
     let workers = config.director.worker_cores.len();
     let queues = u16::try_from(workers).unwrap_or(u16::MAX);
-    let devices: Vec<_> = config
+    // All of them before the first one is touched.
+    let devices = config
         .ports
         .iter()
-        .map(|port| AvailableDevice::find(eal, &port.device))
-        .collect();
-    let node_of = |device: &Option<AvailableDevice>| device.as_ref().and_then(|d| d.numa_node);
-    let mut nodes: Vec<_> = devices.iter().map(node_of).collect();
+        .map(|port| find_device(eal, port))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut nodes: Vec<_> = devices.iter().map(|device| device.numa_node).collect();
     nodes.sort_unstable();
     nodes.dedup();
     if nodes.len() > 1 {
@@ -290,10 +290,9 @@ fn start_ports(eal: &Eal, config: &Config) -> Result<(Vec<StartedPort>, Vec<Dpdk
     }
     let mut ports = Vec::new();
     for (port, device) in config.ports.iter().zip(&devices) {
-        let node = node_of(device);
         let pool = nodes
             .iter()
-            .position(|other| *other == node)
+            .position(|node| *node == device.numa_node)
             .and_then(|at| pools.get(at));
         let Some(pool) = pool else { continue };
         let single_pool = pools.len() == 1;
@@ -318,25 +317,29 @@ fn start_ports(eal: &Eal, config: &Config) -> Result<(Vec<StartedPort>, Vec<Dpdk
     Ok((ports, pools))
 }
 
+fn find_device(eal: &Eal, port: &PortConfig) -> Result<AvailableDevice, PortError> {
+    AvailableDevice::find(eal, &port.device).ok_or_else(|| {
+        let (Device::Pci(device) | Device::Vdev(device)) = &port.device;
+        PortError::NoDevice {
+            port: port.name.clone(),
+            device: device.clone(),
+        }
+    })
+}
+
 /// Packets that a pool must hold, see [`PoolNeeds::packets`].
-fn packets_needed(config: &Config, devices: &[Option<AvailableDevice>], workers: usize) -> u32 {
+fn packets_needed(config: &Config, devices: &[AvailableDevice], workers: usize) -> u32 {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let (rx, tx) = config
         .ports
         .iter()
         .zip(devices)
-        .map(|(port, device)| {
-            let (rx, tx) = (port.rx_descriptors, port.tx_descriptors);
-            device
-                .as_ref()
-                .map_or((rx, tx), |device| device.descriptors(rx, tx))
-        })
+        .map(|(port, device)| device.descriptors(port.rx_descriptors, port.tx_descriptors))
         .fold((0, 0), |(rx, tx), (more_rx, more_tx)| {
             (rx + u32::from(more_rx), tx + u32::from(more_tx))
         });
     let kept: u32 = devices
         .iter()
-        .flatten()
         .map(AvailableDevice::packets_kept_per_queue)
         .sum();
     PoolNeeds {

@@ -444,8 +444,8 @@ fn what_cannot_be_set_up_is_an_error_that_says_what_to_write() {
             );
             assert_eq!(
                 error("net_af_packet0,iface=none", 1),
-                "port lan: DPDK has no device net_af_packet0; DPDK's messages above say why its \
-             driver did not take it"
+                "port lan: DPDK has no device net_af_packet0,iface=none; DPDK's messages above say \
+             why its driver did not take it"
             );
             assert_eq!(
                 Eal::start(&arguments(&[])).unwrap_err(),

@@ -10,7 +10,7 @@ use dpdk_sys::{
 
 use super::{
     AvailableDevice, DpdkPool, DpdkRxQueue, DpdkTxQueue, Eal, PortError,
-    device::{device_info, device_name, mac_of, rss_flows_of},
+    device::{device_info, mac_of, rss_flows_of},
     error_text,
     mempool::data_room_len,
 };
@@ -110,7 +110,7 @@ impl DpdkPort {
         pool: &DpdkPool,
     ) -> Result<StartedPort, PortError> {
         let device = AvailableDevice::find(eal, &settings.device).ok_or_else(|| {
-            let (port, device) = (settings.name.clone(), device_name(&settings.device));
+            let (port, device) = (settings.name.clone(), settings.device_text());
             PortError::NoDevice { port, device }
         })?;
         let plan = Plan::new(settings, &device, pool)?;

@@ -8,7 +8,7 @@ pub enum PortError {
     NoDevice {
         /// The port's name.
         port: String,
-        /// PCI address, or name of a virtual device.
+        /// The device as configured.
         device: String,
     },
     /// The device is a port already.
