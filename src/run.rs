@@ -104,6 +104,8 @@ pub fn run(config_file: &Path) -> Result<(), RunError> {
         workers,
     } = assemble(config.clone(), materials, clock.now())?;
 
+    // Publishes, so that the first packet finds everything in place.
+    management.turn(clock.now());
     let threads = Threads::start(&eal, workers, &cores, clock, idle)?;
     log::info!(
         "ready: {} workers on cores {cores:?}, {idle:?} when idle",

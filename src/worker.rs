@@ -279,6 +279,8 @@ pub fn run<D: Driver>(
     stop: &AtomicBool,
     cycles: impl Fn() -> u64,
 ) {
+    // The state that has been published meanwhile, before the first packet.
+    worker.housekeep(CoarseTime::from_ticks(clock.now()));
     let mut idle_turns = 0_u32;
     let mut before = cycles();
     while !stop.load(Ordering::Relaxed) {
