@@ -1,0 +1,22 @@
+//! The program on real ports: `pointsman run` between clients and real servers
+//! in network namespaces, with TCP and UDP of the kernel on both sides.
+//!
+//! Each test makes a network of its own and takes it away again, also when it
+//! fails, so that any number of them may run at the same time.
+#![cfg(feature = "dpdk")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod answers;
+mod forwarding;
+mod large_packets;
+mod lifecycle;
+mod neighbors;
+mod observation;
+mod ports;
+mod reload;
+mod support;

@@ -1,0 +1,89 @@
+//! The configuration files of the tests.
+
+use std::net::Ipv4Addr;
+
+use super::lab::{DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, rip};
+
+/// A configuration file, as far as tests differ in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Configuration {
+    pub(crate) workers: Vec<usize>,
+    pub(crate) hugepages: &'static str,
+    /// Device of the port "wan"; not used on one arm.
+    pub(crate) wan: String,
+    /// Device of the port "lan".
+    pub(crate) lan: String,
+    /// Tag of the port "lan".
+    pub(crate) vlan: Option<u16>,
+    /// Real servers with their weights.
+    pub(crate) servers: Vec<(u8, u32)>,
+    pub(crate) expire_nodest_conn: bool,
+}
+
+impl Configuration {
+    pub(super) fn to_toml(&self, lab: &Lab) -> String {
+        let mut parts = vec![self.director(lab)];
+        if lab.shape == Shape::TwoArms {
+            parts.push(port("wan", &self.wan, DIRECTOR_WAN));
+        }
+        parts.push(port("lan", &self.lan, DIRECTOR_LAN));
+        if let Some(vlan) = self.vlan {
+            parts.push(format!("vlan = {vlan}\n"));
+        }
+        parts.push(self.service(80, "tcp"));
+        parts.push(self.service(7, "udp"));
+        parts.concat()
+    }
+
+    fn director(&self, lab: &Lab) -> String {
+        format!(
+            "[director]\n\
+             workers = {:?}\n\
+             connections_max = 16384\n\
+             control_socket = \"{}\"\n\
+             [director.ipvs]\n\
+             expire_nodest_conn = {}\n\
+             [eal]\n\
+             hugepages = \"{}\"\n\
+             memory_mib = 128\n\
+             file_prefix = \"{}\"\n",
+            self.workers,
+            lab.socket().display(),
+            self.expire_nodest_conn,
+            self.hugepages,
+            lab.prefix
+        )
+    }
+
+    fn service(&self, l4_port: u16, protocol: &str) -> String {
+        let servers: Vec<_> = self
+            .servers
+            .iter()
+            .map(|&(number, weight)| {
+                format!(
+                    "[[service.real_server]]\naddress = \"{}\"\nweight = {weight}\n",
+                    rip(number)
+                )
+            })
+            .collect();
+        format!(
+            "[[service]]\n\
+             address = \"{VIP}:{l4_port}\"\n\
+             protocol = \"{protocol}\"\n\
+             scheduler = \"rr\"\n\
+             {}",
+            servers.concat()
+        )
+    }
+}
+
+fn port(name: &str, device: &str, address: Ipv4Addr) -> String {
+    format!(
+        "[[port]]\n\
+         name = \"{name}\"\n\
+         device = \"{device}\"\n\
+         addresses = [\"{address}/24\"]\n\
+         rx_descriptors = 512\n\
+         tx_descriptors = 512\n"
+    )
+}

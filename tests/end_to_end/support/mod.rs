@@ -1,0 +1,20 @@
+//! What the tests are made of: a network of namespaces, a director in it, and
+//! clients that ask.
+
+mod capture;
+mod configuration;
+mod director;
+mod http;
+mod icmp;
+mod lab;
+mod namespace;
+
+pub(crate) use self::{
+    capture::{Capture, Frame},
+    configuration::Configuration,
+    director::{Director, run_to_its_end},
+    http::{Connection, receive},
+    icmp::IcmpSocket,
+    lab::{DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, skipped},
+    namespace::{has_program, wait_for, wait_long_for},
+};
