@@ -163,9 +163,31 @@ impl<D: Driver> Management<D> {
         }
     }
 
+    /// Has an address announced, as soon as there is room for it.
+    pub(super) fn announce(&mut self, address: Ipv4Addr) {
+        self.announcements.insert(address);
+    }
+
+    /// Sends announcements that are due, but only into the first half of the
+    /// queues to the workers: thousands of VIPs must not crowd out answers, or
+    /// one another. Returns whether there were any.
+    pub(super) fn send_announcements(&mut self) -> bool {
+        let mut busy = false;
+        while self.has_room_for(self.network.ports().len())
+            && let Some(address) = self.announcements.pop_first()
+        {
+            busy = true;
+            // Its service may have gone meanwhile.
+            if self.is_own(address) {
+                self.send_announcement(address);
+            }
+        }
+        busy
+    }
+
     /// Gratuitous ARP (RFC 5227 section 3) for an address: on the ports whose
     /// network holds it, or on all ports when none does.
-    pub(super) fn announce(&mut self, address: Ipv4Addr) {
+    fn send_announcement(&mut self, address: Ipv4Addr) {
         let ports: Vec<_> = (0..).map(PortIndex).zip(self.network.ports()).collect();
         let holds = |port: &NetworkPort| {
             port.addresses

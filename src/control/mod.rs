@@ -24,6 +24,7 @@ mod token_bucket;
 mod transmit;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::Arc,
@@ -71,6 +72,8 @@ pub struct Management<D: Driver> {
     /// Whether connections of deleted servers are to be ended at once.
     end_deleted: bool,
     waiting: Waiting<D::Packet>,
+    /// Addresses that the networks have to be told about.
+    announcements: BTreeSet<Ipv4Addr>,
     icmp_limit: TokenBucket,
     fragmentation_needed_limit: TokenBucket,
     /// For messages that outside parties can cause.
@@ -187,6 +190,7 @@ impl<D: Driver> Management<D> {
             dirty: true,
             end_deleted: false,
             waiting: Waiting::default(),
+            announcements: BTreeSet::new(),
             icmp_limit: TokenBucket::new(rate, now),
             fragmentation_needed_limit: TokenBucket::new(rate.saturating_mul(10), now),
             log_limit: TokenBucket::new(LOG_LINES_PER_S, now),
@@ -236,6 +240,7 @@ impl<D: Driver> Management<D> {
         busy |= self.poll_neighbors(now);
         busy |= self.take_requests(now);
         busy |= self.continue_dumps(now);
+        busy |= self.send_announcements();
         if now.ms_since(self.housekept) >= HOUSEKEEPING_INTERVAL_MS {
             self.housekept = now;
             self.housekeep(now);

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Management, network::NextHop, punted::ip_bytes};
+use super::{INJECTED_MAX, Management, network::NextHop, punted::ip_bytes};
 use crate::{
     clock::Ticks,
     forwarding::{Path, Presence, RealServerIndex},
@@ -168,6 +168,14 @@ impl<D: Driver> Management<D> {
             }
             None => self.host.inject_failed.add(1),
         }
+    }
+
+    /// Whether the first worker takes so many frames and has half of its queue
+    /// left for others.
+    pub(super) fn has_room_for(&self, frames: usize) -> bool {
+        self.workers
+            .first()
+            .is_some_and(|worker| worker.injected.len() + frames <= INJECTED_MAX / 2)
     }
 
     /// Hands a frame to the first worker whose queue has room.

@@ -3,8 +3,8 @@
 use std::{io::ErrorKind, net::Ipv4Addr, net::TcpStream, net::UdpSocket, time::Duration};
 
 use crate::support::{
-    Capture, DIRECTOR_LAN, DIRECTOR_WAN, IcmpSocket, Lab, Shape, VIP, has_program, receive,
-    skipped, wait_for,
+    Capture, Configuration, DIRECTOR_LAN, DIRECTOR_WAN, IcmpSocket, Lab, Shape, VIP, has_program,
+    receive, skipped, wait_for,
 };
 
 #[test]
@@ -120,4 +120,41 @@ fn vips_and_own_addresses_are_announced_on_start() {
         expected.sort_unstable();
         assert_eq!(announced, expected, "{port}");
     }
+}
+
+#[test]
+fn thousands_of_vips_are_announced_without_a_loss() {
+    const NAME: &str = "thousands_of_vips_are_announced_without_a_loss";
+    const VIPS: u16 = 3000;
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 0) else {
+        return;
+    };
+    if !has_program("tcpdump") {
+        return skipped(
+            NAME,
+            "tcpdump is missing; scripts/setup.sh --tests installs it",
+        );
+    }
+    let capture = Capture::start(&lab, &lab.client, "wan");
+    let configuration = Configuration {
+        more_services: VIPS,
+        ..lab.configuration()
+    };
+    let director = lab.start_director(&configuration);
+    // Each VIP, and each port's own address.
+    let expected = 2 * (u64::from(VIPS) + 1) + 2;
+    wait_for("the director has sent", || {
+        director.counter("tx_packets") >= expected || director.counter("inject_failed") > 0
+    });
+    director.settle();
+    assert_eq!(director.counter("inject_failed"), 0);
+    let mut announced: Vec<_> = capture
+        .frames()
+        .iter()
+        .filter(|frame| frame.is_arp())
+        .map(|frame| frame.address_at(28))
+        .collect();
+    announced.sort_unstable();
+    announced.dedup();
+    assert_eq!(announced.len(), usize::from(VIPS) + 2);
 }

@@ -18,6 +18,8 @@ pub(crate) struct Configuration {
     /// Real servers with their weights.
     pub(crate) servers: Vec<(u8, u32)>,
     pub(crate) expire_nodest_conn: bool,
+    /// Services at VIPs of their own, in 198.18.0.0/16.
+    pub(crate) more_services: u16,
 }
 
 impl Configuration {
@@ -30,8 +32,12 @@ impl Configuration {
         if let Some(vlan) = self.vlan {
             parts.push(format!("vlan = {vlan}\n"));
         }
-        parts.push(self.service(80, "tcp"));
-        parts.push(self.service(7, "udp"));
+        parts.push(self.service(VIP, 80, "tcp"));
+        parts.push(self.service(VIP, 7, "udp"));
+        parts.extend((0..self.more_services).map(|number| {
+            let [high, low] = number.to_be_bytes();
+            self.service(Ipv4Addr::new(198, 18, high, low), 80, "tcp")
+        }));
         parts.concat()
     }
 
@@ -55,7 +61,7 @@ impl Configuration {
         )
     }
 
-    fn service(&self, l4_port: u16, protocol: &str) -> String {
+    fn service(&self, vip: Ipv4Addr, l4_port: u16, protocol: &str) -> String {
         let servers: Vec<_> = self
             .servers
             .iter()
@@ -68,7 +74,7 @@ impl Configuration {
             .collect();
         format!(
             "[[service]]\n\
-             address = \"{VIP}:{l4_port}\"\n\
+             address = \"{vip}:{l4_port}\"\n\
              protocol = \"{protocol}\"\n\
              scheduler = \"rr\"\n\
              {}",

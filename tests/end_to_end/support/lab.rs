@@ -244,6 +244,7 @@ impl Lab {
             vlan: None,
             servers: numbers.map(|number| (number, 1)).collect(),
             expire_nodest_conn: false,
+            more_services: 0,
         }
     }
 
