@@ -20,8 +20,8 @@ use hashbrown::{HashMap, HashSet};
 use crate::{
     connection::StateTimeouts,
     io::PortIndex,
-    scheduler::SchedulerKind,
-    service::{Protocol, Tunables},
+    scheduler::HashTable,
+    service::{Protocol, ServiceOptions, Tunables},
     wire::ethernet::MacAddr,
 };
 
@@ -163,7 +163,9 @@ pub struct ServiceForwarding {
     /// What packets it gets.
     pub address: ServiceAddress,
     /// How a real server is picked.
-    pub scheduler: SchedulerKind,
+    pub options: ServiceOptions,
+    /// The hashing schedulers' table.
+    pub table: Option<Arc<HashTable>>,
     /// Its real servers, the one added last first.
     pub servers: Arc<[ServerLink]>,
     /// What happened to it since the generation before, oldest first:
@@ -188,6 +190,8 @@ pub struct ServerLink {
 pub enum ServiceEdit {
     /// The service was created or got another scheduler: it starts afresh.
     SchedulerSet(Weights),
+    /// Its scheduler's flags changed, and nothing that a scheduler remembers.
+    FlagsChanged,
     /// A server was added, deleted or edited; what the weights come to since.
     ListChanged(ListChange, Weights),
 }
@@ -439,6 +443,7 @@ impl ServerLoad {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduler::{SchedulerFlags, SchedulerKind};
 
     #[test]
     fn a_server_is_one_cache_line() {
@@ -481,7 +486,11 @@ mod tests {
                 l4_port,
                 protocol: Protocol::Tcp,
             },
-            scheduler: SchedulerKind::Rr,
+            options: ServiceOptions {
+                scheduler: SchedulerKind::Rr,
+                flags: SchedulerFlags::default(),
+            },
+            table: None,
             servers: Arc::new([]),
             edits: Arc::new([]),
         })

@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::scheduler::SchedulerKind;
+use crate::scheduler::{SchedulerFlags, SchedulerKind};
 
 /// A transport protocol that can be load-balanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,6 +70,19 @@ impl fmt::Display for ServiceKey {
 pub struct ServiceOptions {
     /// How a real server is picked for a new connection.
     pub scheduler: SchedulerKind,
+    /// What the hashing schedulers are told besides.
+    #[serde(default)]
+    pub flags: SchedulerFlags,
+}
+
+impl From<SchedulerKind> for ServiceOptions {
+    /// A scheduler without flags.
+    fn from(scheduler: SchedulerKind) -> Self {
+        Self {
+            scheduler,
+            flags: SchedulerFlags::default(),
+        }
+    }
 }
 
 /// What makes a real server unique within its service. A tunnelled packet

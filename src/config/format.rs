@@ -142,6 +142,7 @@ pub(super) static SERVICE: TableFormat = TableFormat {
         key("address", "\"198.51.100.10:80\""),
         key("protocol", "\"tcp\""),
         key("scheduler", "\"wlc\""),
+        key("scheduler_flags", "[\"sh-port\"]"),
         key("real_server", "[[service.real_server]]"),
     ],
 };

@@ -17,7 +17,7 @@ use super::{
     warning::Doubt,
 };
 use crate::{
-    scheduler::SchedulerKind,
+    scheduler::{SchedulerFlags, SchedulerKind},
     service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, WEIGHT_MAX},
 };
 
@@ -87,6 +87,7 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
     let protocol = table.choice("protocol", &protocols, findings);
     let schedulers = SchedulerKind::ALL.map(|kind| (kind.name(), kind));
     let scheduler = table.choice("scheduler", &schedulers, findings);
+    let flags = read_flags(table, findings);
     let servers = read_servers(table, findings);
     let protocol = protocol.map_or(Protocol::Tcp, Spanned::into_inner);
     let scheduler = scheduler.map(Spanned::into_inner).unwrap_or_default();
@@ -109,8 +110,22 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
         address,
         servers,
         protocol,
-        options: ServiceOptions { scheduler },
+        options: ServiceOptions { scheduler, flags },
     })
+}
+
+/// `scheduler_flags`, with the names of `ipvsadm -b`.
+fn read_flags(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> SchedulerFlags {
+    let flag = |value: &toml::de::DeValue<'_>| SchedulerFlags::default().with(value.as_str()?);
+    let expected = "\"sh-fallback\", \"sh-port\", \"mh-fallback\" or \"mh-port\"";
+    let flags = table.list("scheduler_flags", expected, flag, findings);
+    let flags = flags.map(Spanned::into_inner).unwrap_or_default();
+    flags
+        .iter()
+        .fold(SchedulerFlags::default(), |set, flag| SchedulerFlags {
+            fallback: set.fallback || flag.get_ref().fallback,
+            port: set.port || flag.get_ref().port,
+        })
 }
 
 fn read_servers(

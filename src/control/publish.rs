@@ -7,7 +7,7 @@ use std::{
 
 use hashbrown::HashSet;
 
-use super::Management;
+use super::{Management, services::Server};
 use crate::{
     config::Config,
     connection::StateTimeouts,
@@ -16,6 +16,7 @@ use crate::{
         ServiceAddress, ServiceForwarding, ServiceTable,
     },
     io::Driver,
+    scheduler::{HashTable, HashedServer},
     service::ServiceKey,
     wire::ethernet::MacAddr,
     worker::WorkerRequest,
@@ -119,7 +120,7 @@ impl<D: Driver> Management<D> {
         })
     }
 
-    fn server_forwarding(&self, server: &super::services::Server) -> ServerForwarding {
+    fn server_forwarding(&self, server: &Server) -> ServerForwarding {
         match (server.presence, server.key.address) {
             (Presence::Free, _) | (_, IpAddr::V6(_)) => ServerForwarding::FREE,
             (presence, IpAddr::V4(address)) => {
@@ -154,38 +155,54 @@ impl<D: Driver> Management<D> {
                     l4_port: key.address.port(),
                     protocol: key.protocol,
                 };
-                let scheduler = service.options.scheduler;
                 Some((
                     service.index,
                     address,
-                    scheduler,
+                    service.options,
                     service.servers.clone(),
                     edits,
                 ))
             })
             .collect();
-        for (index, address, scheduler, servers, edits) in edited {
-            let servers = servers
-                .into_iter()
-                .filter_map(|server| {
-                    let slot = self.services.server(server)?;
-                    Some(ServerLink {
-                        server,
-                        link: slot.link,
-                        weight: slot.options.weight,
-                    })
-                })
+        for (index, address, options, servers, edits) in edited {
+            let slots = || {
+                servers
+                    .iter()
+                    .filter_map(|&server| self.services.server(server))
+            };
+            let hashed: Vec<_> = slots()
+                .filter_map(|slot| hashed_server(slot, address))
                 .collect();
-            let edits = edits.into();
+            let links = servers
+                .iter()
+                .zip(slots())
+                .map(|(&server, slot)| ServerLink {
+                    server,
+                    link: slot.link,
+                    weight: slot.options.weight,
+                });
             let service = ServiceForwarding {
                 address,
-                scheduler,
-                servers,
-                edits,
+                options,
+                servers: links.collect(),
+                table: HashTable::build(options.scheduler, &hashed).map(Arc::new),
+                edits: edits.into(),
             };
             table.set(index, Arc::new(service));
         }
         Arc::new(table)
+    }
+}
+
+fn hashed_server(server: &Server, service: ServiceAddress) -> Option<HashedServer> {
+    match server.key.address {
+        IpAddr::V4(address) => Some(HashedServer {
+            address: address.into(),
+            l4_port: service.l4_port,
+            weight: server.options.weight,
+            last_weight: server.last_weight,
+        }),
+        IpAddr::V6(_) => None,
     }
 }
 

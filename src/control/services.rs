@@ -75,6 +75,8 @@ pub(super) struct Server {
     pub key: ServerKey,
     /// Weight and thresholds.
     pub options: ServerOptions,
+    /// Its last weight above 0 since it was added; Maglev hashing goes by it.
+    pub last_weight: u32,
     /// Differs each time it is put into a list.
     pub link: u64,
     /// Generation in which it was deleted.
@@ -299,6 +301,9 @@ impl Services {
         if service.options.scheduler != options.scheduler {
             service.edits.push(ServiceEdit::SchedulerSet(weights));
             self.changed.push(service.index);
+        } else if service.options != options {
+            service.edits.push(ServiceEdit::FlagsChanged);
+            self.changed.push(service.index);
         }
         service.options = options;
         Ok(())
@@ -361,6 +366,7 @@ impl Services {
         server.service = service_key;
         server.key = key;
         server.options = options;
+        server.last_weight = options.weight;
         server.link = self.links_made;
         server.listed_at = listed_at;
         self.loads
@@ -385,6 +391,9 @@ impl Services {
             .ok_or(CommandError::NoSuchServer(*service_key, *key))?;
         if let Some(server) = self.servers.get_mut(index.as_usize()) {
             server.options = options;
+            if options.weight > 0 {
+                server.last_weight = options.weight;
+            }
         }
         self.loads
             .of(index)
@@ -488,6 +497,7 @@ impl Services {
             service: *service,
             key: *key,
             options: ServerOptions::default(),
+            last_weight: 0,
             link: 0,
             deleted_in: 0,
             zeroed_at: Statistics::default(),

@@ -17,7 +17,7 @@ fn server(last: u8) -> ServerKey {
 }
 
 fn options(scheduler: SchedulerKind) -> ServiceOptions {
-    ServiceOptions { scheduler }
+    ServiceOptions::from(scheduler)
 }
 
 fn weight(weight: u32) -> ServerOptions {

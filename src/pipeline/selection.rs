@@ -9,6 +9,7 @@ use crate::{
     flow::{FlowHash, FlowKeyV4},
     forwarding::{Presence, RealServerIndex, ServiceAddress},
     io::Driver,
+    scheduler::Request,
     service::{Protocol, Tunables},
 };
 
@@ -73,7 +74,7 @@ impl<D: Driver> Pipeline<D> {
             },
             None => None,
         };
-        let picked = self.schedule(flow);
+        let picked = self.schedule(flow, now);
         if let Some(index) = index {
             self.end(index);
         }
@@ -110,7 +111,7 @@ impl<D: Driver> Pipeline<D> {
     }
 
     /// Picks a real server for a packet without a connection.
-    fn schedule(&mut self, flow: &Flow) -> Result<RealServerIndex, Exit> {
+    fn schedule(&mut self, flow: &Flow, now: CoarseTime) -> Result<RealServerIndex, Exit> {
         let vip = Ipv4Addr::from(flow.key.vip);
         if !self.state.local.contains(&vip) {
             return Err(Exit::Drop(DropReason::NotLocal));
@@ -130,10 +131,17 @@ impl<D: Driver> Pipeline<D> {
             .service_address()
             .and_then(|address| self.state.services.find(&address));
         match service {
-            Some((index, service)) if may_open => self
-                .schedulers
-                .pick(index, service, &self.state.loads)
-                .ok_or(Exit::Punt(PuntReason::NoServer)),
+            Some((index, service)) if may_open => {
+                let (loads, flow) = (&*self.state.loads, &flow.key);
+                let request = Request {
+                    service,
+                    loads,
+                    flow,
+                    now,
+                };
+                let server = self.schedulers.pick(index, &request);
+                server.ok_or(Exit::Punt(PuntReason::NoServer))
+            }
             _ => Err(Exit::Punt(PuntReason::Local)),
         }
     }

@@ -1,25 +1,17 @@
 //! lc: the server with the least connections, weights ignored but for 0.
 //! Ties go to the one that stands first.
 
-use super::{Schedule, is_usable, overhead};
-use crate::forwarding::{ListChange, RealServerIndex, ServerLink, ServerLoads, Weights};
+use super::{Request, Schedule};
+use crate::forwarding::RealServerIndex;
 
 #[derive(Debug)]
 pub(super) struct LeastConnections;
 
 impl Schedule for LeastConnections {
-    fn start(_: Weights) -> Self {
-        Self
-    }
-
-    fn list_changed(&mut self, _: ListChange, _: Weights) {}
-
-    fn list_is(&mut self, _: &[ServerLink]) {}
-
-    fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex> {
-        let usable = servers.iter().filter(|link| is_usable(link, loads));
-        usable
-            .min_by_key(|link| overhead(link, loads))
+    fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
+        request
+            .usable()
+            .min_by_key(|link| request.overhead(link))
             .map(|link| link.server)
     }
 }
@@ -27,6 +19,7 @@ impl Schedule for LeastConnections {
 #[cfg(test)]
 mod tests {
     use super::{super::test_support::*, *};
+    use crate::forwarding::ServerLoads;
 
     #[test]
     fn ties_go_to_the_newest() {
@@ -46,15 +39,7 @@ mod tests {
         for _ in 0..255 {
             loads.of(RealServerIndex(2)).open(false);
         }
-        assert_eq!(
-            LeastConnections.pick(&servers, &loads),
-            Some(RealServerIndex(2))
-        );
-        loads.of(RealServerIndex(2)).open(false);
-        loads.of(RealServerIndex(2)).open(false);
-        assert_eq!(
-            LeastConnections.pick(&servers, &loads),
-            Some(RealServerIndex(1))
-        );
+        assert_eq!(picks(&mut LeastConnections, &servers, &loads, 1), [2]);
+        assert_eq!(picks(&mut LeastConnections, &servers, &loads, 1), [1]);
     }
 }

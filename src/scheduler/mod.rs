@@ -7,38 +7,98 @@
 //! those of Linux IPVS.
 #![forbid(unsafe_code)]
 
+mod destination_hashing;
+mod hash_table;
 mod least_connections;
+mod locality;
+mod locality_replication;
+mod maglev;
+mod never_queue;
 mod round_robin;
+mod shortest_delay;
+mod source_hashing;
+mod two_choices;
+mod weighted_failover;
 mod weighted_least_connections;
+mod weighted_overflow;
 mod weighted_round_robin;
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Debug},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::hash_table::{HashTable, HashedServer};
 use self::{
-    least_connections::LeastConnections, round_robin::RoundRobin,
-    weighted_least_connections::WeightedLeastConnections, weighted_round_robin::WeightedRoundRobin,
+    destination_hashing::DestinationHashing, least_connections::LeastConnections,
+    locality::Locality, locality_replication::LocalityReplication, maglev::Maglev,
+    never_queue::NeverQueue, round_robin::RoundRobin, shortest_delay::ShortestDelay,
+    source_hashing::SourceHashing, two_choices::TwoChoices, weighted_failover::WeightedFailover,
+    weighted_least_connections::WeightedLeastConnections, weighted_overflow::WeightedOverflow,
+    weighted_round_robin::WeightedRoundRobin,
 };
-use crate::forwarding::{
-    ForwardingState, ListChange, RealServerIndex, ServerLink, ServerLoads, ServiceEdit,
-    ServiceForwarding, ServiceIndex, Weights,
+use crate::{
+    connection::CoarseTime,
+    flow::FlowKeyV4,
+    forwarding::{
+        ForwardingState, ListChange, RealServerIndex, ServerLink, ServerLoads, ServiceEdit,
+        ServiceForwarding, ServiceIndex, Weights,
+    },
 };
 
 /// One way to pick a real server.
-trait Schedule {
-    /// The state for a service that was just created or got this scheduler.
-    fn start(weights: Weights) -> Self;
+trait Schedule: Debug + Send {
+    /// The list of servers changed, and came to these weights. Called once for
+    /// each change, in order.
+    fn list_changed(&mut self, _change: ListChange, _weights: Weights) {}
 
-    /// The list of servers changed, and the weights in it come to this since.
-    /// Called once for each change, in order.
-    fn list_changed(&mut self, change: ListChange, weights: Weights);
-
-    /// The list as it is when all changes of a generation were told.
-    fn list_is(&mut self, servers: &[ServerLink]);
+    /// What the list is, once all changes of a generation are told.
+    fn list_is(&mut self, _servers: &[ServerLink]) {}
 
     /// A server for a new connection, or `None` when none is usable.
-    fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex>;
+    fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex>;
+}
+
+/// A new connection that needs a real server.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The service that it is for.
+    pub service: &'a ServiceForwarding,
+    /// How loaded the servers are.
+    pub loads: &'a ServerLoads,
+    /// The connection's flow.
+    pub flow: &'a FlowKeyV4,
+    /// The time.
+    pub now: CoarseTime,
+}
+
+impl<'a> Request<'a> {
+    fn servers(&self) -> &'a [ServerLink] {
+        &self.service.servers
+    }
+
+    fn is_usable(&self, link: &ServerLink) -> bool {
+        is_usable(link, self.loads)
+    }
+
+    fn usable(&self) -> impl Iterator<Item = &'a ServerLink> {
+        let loads = self.loads;
+        self.servers()
+            .iter()
+            .filter(move |link| is_usable(link, loads))
+    }
+
+    fn active(&self, link: &ServerLink) -> u64 {
+        u64::from(self.loads.of(link.server).active())
+    }
+
+    /// Connections weighted as Linux IPVS does for lc and wlc: an active one
+    /// costs 256 times as much as an inactive one.
+    fn overhead(&self, link: &ServerLink) -> u64 {
+        self.active(link) * 256 + u64::from(self.loads.of(link.server).inactive())
+    }
 }
 
 /// Whether a server may get a new connection at all.
@@ -46,25 +106,29 @@ fn is_usable(link: &ServerLink, loads: &ServerLoads) -> bool {
     link.weight > 0 && !loads.of(link.server).is_overloaded()
 }
 
-/// Connections weighted as Linux IPVS does for lc and wlc: an active one costs
-/// 256 times as much as an inactive one.
-fn overhead(link: &ServerLink, loads: &ServerLoads) -> u64 {
-    let load = loads.of(link.server);
-    u64::from(load.active()) * 256 + u64::from(load.inactive())
+/// The server with the least cost for its weight, the first of several.
+fn least_for_weight<'a>(
+    mut servers: impl Iterator<Item = &'a ServerLink>,
+    cost: impl Fn(&ServerLink) -> u64,
+) -> Option<&'a ServerLink> {
+    let first = servers.next()?;
+    let mut least = (first, cost(first));
+    for link in servers {
+        let candidate = cost(link);
+        // Compares cost / weight without dividing.
+        if least.1 * u64::from(link.weight) > candidate * u64::from(least.0.weight) {
+            least = (link, candidate);
+        }
+    }
+    Some(least.0)
 }
 
 /// The scheduler states of one worker, one for each service.
 #[derive(Debug, Default)]
 pub struct Schedulers {
-    slots: Vec<Option<State>>,
-}
-
-#[derive(Debug)]
-enum State {
-    Rr(RoundRobin),
-    Wrr(WeightedRoundRobin),
-    Lc(LeastConnections),
-    Wlc(WeightedLeastConnections),
+    // A boxed state costs an indirect call for each new connection, and none
+    // for any other packet.
+    slots: Vec<Option<Box<dyn Schedule>>>,
 }
 
 impl Schedulers {
@@ -77,19 +141,11 @@ impl Schedulers {
     }
 
     /// A server for a new connection to the service in this slot.
-    pub fn pick(
-        &mut self,
-        index: ServiceIndex,
-        service: &ServiceForwarding,
-        loads: &ServerLoads,
-    ) -> Option<RealServerIndex> {
-        let servers = &service.servers;
-        match self.slots.get_mut(index.as_usize())?.as_mut()? {
-            State::Rr(state) => state.pick(servers, loads),
-            State::Wrr(state) => state.pick(servers, loads),
-            State::Lc(state) => state.pick(servers, loads),
-            State::Wlc(state) => state.pick(servers, loads),
-        }
+    pub fn pick(&mut self, index: ServiceIndex, request: &Request<'_>) -> Option<RealServerIndex> {
+        self.slots
+            .get_mut(index.as_usize())?
+            .as_mut()?
+            .pick(request)
     }
 
     fn adopt_service(&mut self, index: ServiceIndex, service: Option<&ServiceForwarding>) {
@@ -106,8 +162,9 @@ impl Schedulers {
         for edit in service.edits.iter() {
             match *edit {
                 ServiceEdit::SchedulerSet(weights) => {
-                    *slot = Some(State::start(service.scheduler, weights));
+                    *slot = Some(start(service.options.scheduler, weights));
                 }
+                ServiceEdit::FlagsChanged => {}
                 ServiceEdit::ListChanged(change, weights) => {
                     if let Some(state) = slot {
                         state.list_changed(change, weights);
@@ -121,32 +178,23 @@ impl Schedulers {
     }
 }
 
-impl State {
-    fn start(kind: SchedulerKind, weights: Weights) -> Self {
-        match kind {
-            SchedulerKind::Rr => Self::Rr(RoundRobin::start(weights)),
-            SchedulerKind::Wrr => Self::Wrr(WeightedRoundRobin::start(weights)),
-            SchedulerKind::Lc => Self::Lc(LeastConnections::start(weights)),
-            SchedulerKind::Wlc => Self::Wlc(WeightedLeastConnections::start(weights)),
-        }
-    }
-
-    fn list_changed(&mut self, change: ListChange, weights: Weights) {
-        match self {
-            Self::Rr(state) => state.list_changed(change, weights),
-            Self::Wrr(state) => state.list_changed(change, weights),
-            Self::Lc(state) => state.list_changed(change, weights),
-            Self::Wlc(state) => state.list_changed(change, weights),
-        }
-    }
-
-    fn list_is(&mut self, servers: &[ServerLink]) {
-        match self {
-            Self::Rr(state) => state.list_is(servers),
-            Self::Wrr(state) => state.list_is(servers),
-            Self::Lc(state) => state.list_is(servers),
-            Self::Wlc(state) => state.list_is(servers),
-        }
+/// The state for a service that was just created or got this scheduler.
+fn start(kind: SchedulerKind, weights: Weights) -> Box<dyn Schedule> {
+    match kind {
+        SchedulerKind::Rr => Box::new(RoundRobin::default()),
+        SchedulerKind::Wrr => Box::new(WeightedRoundRobin::start(weights)),
+        SchedulerKind::Lc => Box::new(LeastConnections),
+        SchedulerKind::Wlc => Box::new(WeightedLeastConnections),
+        SchedulerKind::Sh => Box::new(SourceHashing),
+        SchedulerKind::Dh => Box::new(DestinationHashing),
+        SchedulerKind::Mh => Box::new(Maglev),
+        SchedulerKind::Sed => Box::new(ShortestDelay),
+        SchedulerKind::Nq => Box::new(NeverQueue),
+        SchedulerKind::Fo => Box::new(WeightedFailover),
+        SchedulerKind::Ovf => Box::new(WeightedOverflow),
+        SchedulerKind::Lblc => Box::new(Locality::default()),
+        SchedulerKind::Lblcr => Box::new(LocalityReplication::default()),
+        SchedulerKind::Twos => Box::new(TwoChoices::default()),
     }
 }
 
@@ -163,11 +211,58 @@ pub enum SchedulerKind {
     /// Weighted least connections: what `ipvsadm` takes when nothing is said.
     #[default]
     Wlc,
+    /// Source hashing.
+    Sh,
+    /// Destination hashing.
+    Dh,
+    /// Maglev hashing.
+    Mh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue.
+    Nq,
+    /// Weighted failover.
+    Fo,
+    /// Weighted overflow.
+    Ovf,
+    /// Locality-based least connections.
+    Lblc,
+    /// Locality-based least connections with replication.
+    Lblcr,
+    /// The better of two random choices.
+    Twos,
+}
+
+/// Flags of the hashing schedulers (`ipvsadm -b`): sh-fallback, sh-port,
+/// mh-fallback and mh-port. Other schedulers keep them without a use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerFlags {
+    /// Whether another server is taken when the one that the hash picks is not
+    /// usable.
+    pub fallback: bool,
+    /// Whether the client's L4 port counts too.
+    pub port: bool,
 }
 
 impl SchedulerKind {
     /// All of them, in the order in which messages list them.
-    pub const ALL: [Self; 4] = [Self::Rr, Self::Wrr, Self::Lc, Self::Wlc];
+    pub const ALL: [Self; 14] = [
+        Self::Rr,
+        Self::Wrr,
+        Self::Lc,
+        Self::Wlc,
+        Self::Sh,
+        Self::Dh,
+        Self::Mh,
+        Self::Sed,
+        Self::Nq,
+        Self::Fo,
+        Self::Ovf,
+        Self::Lblc,
+        Self::Lblcr,
+        Self::Twos,
+    ];
 
     /// The name as `ipvsadm -s` takes it.
     pub const fn name(self) -> &'static str {
@@ -176,6 +271,16 @@ impl SchedulerKind {
             Self::Wrr => "wrr",
             Self::Lc => "lc",
             Self::Wlc => "wlc",
+            Self::Sh => "sh",
+            Self::Dh => "dh",
+            Self::Mh => "mh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Twos => "twos",
         }
     }
 }
@@ -186,9 +291,48 @@ impl fmt::Display for SchedulerKind {
     }
 }
 
+impl SchedulerFlags {
+    /// The flags that are set, as `ipvsadm -b` names them for a scheduler.
+    pub fn names(self, scheduler: SchedulerKind) -> Vec<String> {
+        let [fallback, port] = Self::names_for(scheduler);
+        let flags = [(self.fallback, fallback), (self.port, port)];
+        flags
+            .into_iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, name)| name)
+            .collect()
+    }
+
+    /// The names of `fallback` and `port` for a scheduler.
+    pub fn names_for(scheduler: SchedulerKind) -> [String; 2] {
+        match scheduler {
+            SchedulerKind::Sh | SchedulerKind::Mh => {
+                [format!("{scheduler}-fallback"), format!("{scheduler}-port")]
+            }
+            _ => ["flag-1".to_owned(), "flag-2".to_owned()],
+        }
+    }
+
+    /// Sets the flag of this name: `sh-fallback`, `mh-fallback` or `flag-1`,
+    /// `sh-port`, `mh-port` or `flag-2`. Returns `None` when there is none.
+    #[must_use]
+    pub fn with(self, name: &str) -> Option<Self> {
+        match name {
+            "sh-fallback" | "mh-fallback" | "flag-1" => Some(Self {
+                fallback: true,
+                ..self
+            }),
+            "sh-port" | "mh-port" | "flag-2" => Some(Self { port: true, ..self }),
+            _ => None,
+        }
+    }
+}
+
 /// There is no scheduler of this name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no scheduler \"{0}\"; write rr, wrr, lc or wlc")]
+#[error(
+    "there is no scheduler \"{0}\"; write one of rr, wrr, lc, wlc, sh, dh, mh, sed, nq, fo, ovf, lblc, lblcr and twos"
+)]
 pub struct UnknownScheduler(pub String);
 
 impl FromStr for SchedulerKind {
@@ -203,50 +347,5 @@ impl FromStr for SchedulerKind {
 }
 
 #[cfg(test)]
-mod test_support {
-    use super::*;
-
-    /// A list as after `ipvsadm -a` of servers with these weights in order:
-    /// server and link numbers count up, the last one stands first.
-    pub(super) fn list(weights: &[u32]) -> Vec<ServerLink> {
-        let mut links: Vec<_> = (1..)
-            .zip(weights)
-            .map(|(number, &weight)| ServerLink {
-                server: RealServerIndex(number),
-                link: u64::from(number),
-                weight,
-            })
-            .collect();
-        links.reverse();
-        links
-    }
-
-    /// The numbers of the servers picked for `n` new connections that stay.
-    pub(super) fn picks<S: Schedule>(
-        state: &mut S,
-        servers: &[ServerLink],
-        loads: &ServerLoads,
-        n: usize,
-    ) -> Vec<u32> {
-        std::iter::repeat_with(|| {
-            let server = state.pick(servers, loads)?;
-            loads.of(server).open(true);
-            Some(server.0)
-        })
-        .take(n)
-        .flatten()
-        .collect()
-    }
-
-    /// The state after the servers of a list were added one by one.
-    pub(super) fn started<S: Schedule>(servers: &[ServerLink]) -> S {
-        let mut state = S::start(Weights { max: 0, gcd: 1 });
-        for added in 1..=servers.len() {
-            let list = &servers[servers.len() - added..];
-            let weights = Weights::of(list.iter().map(|link| link.weight));
-            state.list_changed(ListChange::Added(list[0].link), weights);
-        }
-        state.list_is(servers);
-        state
-    }
-}
+#[path = "test_support.rs"]
+mod test_support;

@@ -4,25 +4,18 @@
 //! list stands at its head and does not move the cursor; when the server under
 //! the cursor goes, the cursor moves to the one in front of it.
 
-use super::{Schedule, is_usable};
-use crate::forwarding::{ListChange, RealServerIndex, ServerLink, ServerLoads, Weights};
+use super::{Request, Schedule};
+use crate::forwarding::{ListChange, RealServerIndex, ServerLink, Weights};
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RoundRobin {
     /// Position of the server picked last; `None` stands before the head.
     cursor: Option<usize>,
-    /// The links of the list, in order.
+    /// The links of the list at the last pick or change, in order.
     links: Vec<u64>,
 }
 
 impl Schedule for RoundRobin {
-    fn start(_: Weights) -> Self {
-        Self {
-            cursor: None,
-            links: Vec::new(),
-        }
-    }
-
     fn list_changed(&mut self, change: ListChange, _: Weights) {
         match change {
             ListChange::Added(link) => {
@@ -50,13 +43,11 @@ impl Schedule for RoundRobin {
         self.links.extend(servers.iter().map(|server| server.link));
     }
 
-    fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex> {
+    fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
         let start = self.cursor.map_or(0, |cursor| cursor + 1);
-        let (before, after) = servers.split_at_checked(start)?;
-        let in_turn = after.iter().zip(start..).chain(before.iter().zip(0..));
-        let (link, position) = in_turn
-            .into_iter()
-            .find(|(link, _)| is_usable(link, loads))?;
+        let (before, after) = request.servers().split_at_checked(start)?;
+        let mut in_turn = after.iter().zip(start..).chain(before.iter().zip(0..));
+        let (link, position) = in_turn.find(|(link, _)| request.is_usable(link))?;
         self.cursor = Some(position);
         Some(link.server)
     }
@@ -65,11 +56,13 @@ impl Schedule for RoundRobin {
 #[cfg(test)]
 mod tests {
     use super::{super::test_support::*, *};
+    use crate::forwarding::ServerLoads;
 
     #[test]
     fn servers_take_turns_newest_first() {
         let servers = list(&[3, 2, 1]);
-        let mut rr: RoundRobin = started(&servers);
+        let mut rr = RoundRobin::default();
+        add_one_by_one(&mut rr, &servers);
         let loads = ServerLoads::new(8);
         assert_eq!(picks(&mut rr, &servers, &loads, 7), [3, 2, 1, 3, 2, 1, 3]);
     }
@@ -77,13 +70,14 @@ mod tests {
     #[test]
     fn weight_0_and_overloaded_servers_are_passed_over() {
         let servers = list(&[1, 0, 1]);
-        let mut rr: RoundRobin = started(&servers);
+        let mut rr = RoundRobin::default();
+        add_one_by_one(&mut rr, &servers);
         let loads = ServerLoads::new(8);
         loads.of(RealServerIndex(3)).set_thresholds(1, 0);
         assert_eq!(picks(&mut rr, &servers, &loads, 3), [3, 1, 1]);
         loads.of(RealServerIndex(1)).set_thresholds(1, 0);
         loads.of(RealServerIndex(1)).open(true);
-        assert_eq!(rr.pick(&servers, &loads), None);
+        assert!(picks(&mut rr, &servers, &loads, 1).is_empty());
     }
 
     /// The picks of recording `12_dynamic_rr`.
@@ -91,7 +85,8 @@ mod tests {
     fn the_cursor_follows_changes_of_the_list() {
         let loads = ServerLoads::new(8);
         let mut servers = list(&[1, 1, 1]);
-        let mut rr: RoundRobin = started(&servers);
+        let mut rr = RoundRobin::default();
+        add_one_by_one(&mut rr, &servers);
         let weights = Weights { max: 1, gcd: 1 };
         assert_eq!(picks(&mut rr, &servers, &loads, 4), [3, 2, 1, 3]);
         servers.insert(
@@ -113,7 +108,8 @@ mod tests {
     fn when_the_server_under_the_cursor_goes_the_cursor_moves_to_its_predecessor() {
         let loads = ServerLoads::new(8);
         let mut servers = list(&[1, 1, 1, 1]);
-        let mut rr: RoundRobin = started(&servers);
+        let mut rr = RoundRobin::default();
+        add_one_by_one(&mut rr, &servers);
         assert_eq!(picks(&mut rr, &servers, &loads, 3), [4, 3, 2]);
         servers.retain(|link| link.server.0 != 2);
         rr.list_changed(ListChange::Deleted(2), Weights { max: 1, gcd: 1 });
@@ -125,7 +121,8 @@ mod tests {
     fn the_predecessor_may_be_a_server_that_was_just_added() {
         let loads = ServerLoads::new(8);
         let mut servers = list(&[1, 1]);
-        let mut rr: RoundRobin = started(&servers);
+        let mut rr = RoundRobin::default();
+        add_one_by_one(&mut rr, &servers);
         assert_eq!(picks(&mut rr, &servers, &loads, 1), [2]);
         let weights = Weights { max: 1, gcd: 1 };
         rr.list_changed(ListChange::Added(3), weights);
@@ -144,7 +141,7 @@ mod tests {
         let loads = ServerLoads::new(8);
         let mut servers = list(&[1, 1, 1]);
         let weights = Weights { max: 1, gcd: 1 };
-        let mut rr = RoundRobin::start(weights);
+        let mut rr = RoundRobin::default();
         rr.list_is(&servers);
         assert_eq!(picks(&mut rr, &servers, &loads, 2), [3, 2]);
         servers.remove(0);
@@ -156,7 +153,8 @@ mod tests {
     fn a_server_that_comes_back_is_a_new_one_in_the_list() {
         let loads = ServerLoads::new(8);
         let mut servers = list(&[1, 1, 1]);
-        let mut rr: RoundRobin = started(&servers);
+        let mut rr = RoundRobin::default();
+        add_one_by_one(&mut rr, &servers);
         assert_eq!(picks(&mut rr, &servers, &loads, 2), [3, 2]);
         let mut again = servers.remove(1);
         again.link = 9;
@@ -168,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_has_no_server() {
-        let mut rr: RoundRobin = started(&[]);
-        assert_eq!(rr.pick(&[], &ServerLoads::new(1)), None);
+        let mut rr = RoundRobin::default();
+        assert!(picks(&mut rr, &[], &ServerLoads::new(1), 1).is_empty());
     }
 }

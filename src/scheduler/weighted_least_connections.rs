@@ -1,39 +1,22 @@
 //! wlc: the server with the least connections for its weight. Ties go to the
 //! one that stands first.
 
-use super::{Schedule, is_usable, overhead};
-use crate::forwarding::{ListChange, RealServerIndex, ServerLink, ServerLoads, Weights};
+use super::{Request, Schedule, least_for_weight};
+use crate::forwarding::RealServerIndex;
 
 #[derive(Debug)]
 pub(super) struct WeightedLeastConnections;
 
 impl Schedule for WeightedLeastConnections {
-    fn start(_: Weights) -> Self {
-        Self
-    }
-
-    fn list_changed(&mut self, _: ListChange, _: Weights) {}
-
-    fn list_is(&mut self, _: &[ServerLink]) {}
-
-    fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex> {
-        let mut usable = servers.iter().filter(|link| is_usable(link, loads));
-        let first = usable.next()?;
-        let mut least = (first, overhead(first, loads));
-        for link in usable {
-            let candidate = overhead(link, loads);
-            // Compares candidate / weight without dividing.
-            if least.1 * u64::from(link.weight) > candidate * u64::from(least.0.weight) {
-                least = (link, candidate);
-            }
-        }
-        Some(least.0.server)
+    fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
+        least_for_weight(request.usable(), |link| request.overhead(link)).map(|link| link.server)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::test_support::*, *};
+    use crate::forwarding::ServerLoads;
 
     /// The picks of recording `07_wlc_w321`.
     #[test]

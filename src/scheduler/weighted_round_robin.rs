@@ -5,8 +5,8 @@
 //! at or above it are picked in turn. Any change of the list puts the cursor
 //! back to the head and the current weight onto the grid of the new weights.
 
-use super::{Schedule, is_usable};
-use crate::forwarding::{ListChange, RealServerIndex, ServerLink, ServerLoads, Weights};
+use super::{Request, Schedule};
+use crate::forwarding::{ListChange, RealServerIndex, Weights};
 
 #[derive(Debug)]
 pub(super) struct WeightedRoundRobin {
@@ -21,6 +21,19 @@ pub(super) struct WeightedRoundRobin {
 }
 
 impl WeightedRoundRobin {
+    /// The state for a list with these weights.
+    pub(super) fn start(weights: Weights) -> Self {
+        let mut state = Self {
+            cursor: None,
+            current_weight: 0,
+            weight_top: 0,
+            step: 1,
+        };
+        state.set_weights(weights);
+        state.current_weight = state.weight_top;
+        state
+    }
+
     fn set_weights(&mut self, weights: Weights) {
         self.cursor = None;
         self.step = weights.gcd;
@@ -44,20 +57,6 @@ impl WeightedRoundRobin {
 }
 
 impl Schedule for WeightedRoundRobin {
-    fn start(weights: Weights) -> Self {
-        let mut state = Self {
-            cursor: None,
-            current_weight: 0,
-            weight_top: 0,
-            step: 1,
-        };
-        state.set_weights(weights);
-        state.current_weight = state.weight_top;
-        state
-    }
-
-    fn list_is(&mut self, _: &[ServerLink]) {}
-
     fn list_changed(&mut self, _: ListChange, weights: Weights) {
         self.set_weights(weights);
         if self.current_weight > self.weight_top || self.current_weight == 0 {
@@ -67,19 +66,16 @@ impl Schedule for WeightedRoundRobin {
         }
     }
 
-    fn pick(&mut self, servers: &[ServerLink], loads: &ServerLoads) -> Option<RealServerIndex> {
-        if !servers.iter().any(|link| is_usable(link, loads)) {
-            return None;
-        }
-        // Ends: some server is usable, so the lowest round (weight 1) after at
-        // most one wrap picks one.
+    fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
+        request.usable().next()?;
+        // Ends: some server is usable, so that the lowest round (weight 1),
+        // after at most one wrap, picks one.
         let mut wraps = 0;
         while wraps <= 2 {
             let start = self.cursor.map_or(0, |cursor| cursor + 1);
-            let rest = servers.iter().zip(0..).skip(start);
+            let mut rest = request.servers().iter().zip(0..).skip(start);
             let found = rest
-                .into_iter()
-                .find(|(link, _)| link.weight >= self.current_weight && is_usable(link, loads));
+                .find(|(link, _)| link.weight >= self.current_weight && request.is_usable(link));
             if let Some((link, position)) = found {
                 self.cursor = Some(position);
                 return Some(link.server);
@@ -94,6 +90,13 @@ impl Schedule for WeightedRoundRobin {
 #[cfg(test)]
 mod tests {
     use super::{super::test_support::*, *};
+    use crate::forwarding::{ServerLink, ServerLoads};
+
+    fn started(servers: &[ServerLink]) -> WeightedRoundRobin {
+        let mut state = WeightedRoundRobin::start(Weights { max: 0, gcd: 1 });
+        add_one_by_one(&mut state, servers);
+        state
+    }
 
     /// The picks of recordings `07_wrr_w321` and `07_wrr_w111`.
     #[test]
@@ -103,7 +106,7 @@ mod tests {
             (&[1, 1, 1], [3, 2, 1, 3, 2, 1, 3, 2, 1, 3, 2, 1]),
         ] {
             let servers = list(weights);
-            let mut wrr: WeightedRoundRobin = started(&servers);
+            let mut wrr = started(&servers);
             assert_eq!(
                 picks(&mut wrr, &servers, &ServerLoads::new(8), 12),
                 expected
@@ -114,7 +117,7 @@ mod tests {
     #[test]
     fn a_weight_of_0_gets_nothing() {
         let servers = list(&[4, 2, 0]);
-        let mut wrr: WeightedRoundRobin = started(&servers);
+        let mut wrr = started(&servers);
         let mut got = picks(&mut wrr, &servers, &ServerLoads::new(8), 12);
         got.sort_unstable();
         assert_eq!(got, [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
@@ -123,7 +126,7 @@ mod tests {
     #[test]
     fn shares_are_those_of_the_weights_after_any_edit() {
         let mut servers = list(&[6, 3, 9]);
-        let mut wrr: WeightedRoundRobin = started(&servers);
+        let mut wrr = started(&servers);
         let loads = ServerLoads::new(8);
         picks(&mut wrr, &servers, &loads, 5);
         servers[0].weight = 1;
@@ -141,10 +144,10 @@ mod tests {
     #[test]
     fn no_usable_server_is_no_endless_loop() {
         let servers = list(&[0, 0]);
-        let mut wrr: WeightedRoundRobin = started(&servers);
-        assert_eq!(wrr.pick(&servers, &ServerLoads::new(8)), None);
+        let mut wrr = started(&servers);
+        assert!(picks(&mut wrr, &servers, &ServerLoads::new(8), 1).is_empty());
         let servers = list(&[5, 5]);
-        let mut wrr: WeightedRoundRobin = started(&servers);
+        let mut wrr = started(&servers);
         let loads = ServerLoads::new(8);
         for link in &servers {
             loads.of(link.server).set_thresholds(1, 0);

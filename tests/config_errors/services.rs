@@ -184,14 +184,14 @@ device = "net_null0"
 addresses = ["192.0.2.10/24"]
 [[service]]
 address = "198.51.100.10:80"
-scheduler = "mh"
+scheduler = "maglev"
 [[service.real_server]]
 address = "192.0.2.11"
 "#,
         r#"
-director.toml:7: `scheduler` cannot be "mh"; write "rr", "wrr", "lc" or "wlc"
-    scheduler = "mh"
-                ^^^^
+director.toml:7: `scheduler` cannot be "maglev"; write "rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "sed", "nq", "fo", "ovf", "lblc", "lblcr" or "twos"
+    scheduler = "maglev"
+                ^^^^^^^^
 "#,
     );
 }

@@ -60,7 +60,14 @@ pub(crate) const LAYERS: &[Layer] = &[
     core("flow", &["wire"]),
     // A service names its scheduler, which is a word of the configuration; how
     // the scheduler picks needs the forwarding state, far above.
-    core("service", &["scheduler::SchedulerKind", "wire"]),
+    core(
+        "service",
+        &[
+            "scheduler::SchedulerFlags",
+            "scheduler::SchedulerKind",
+            "wire",
+        ],
+    ),
     core("io", &["wire"]),
     core("io::mem", &["io", "wire"]),
     // Files of packets; their packets are those in memory.
@@ -77,12 +84,21 @@ pub(crate) const LAYERS: &[Layer] = &[
             "io::PortIndex",
             "neighbor",
             "route",
-            "scheduler::SchedulerKind",
+            // The tables of the hashing schedulers are part of the state.
+            "scheduler::HashTable",
             "service",
             "wire",
         ],
     ),
-    core("scheduler", &["flow", "forwarding"]),
+    core(
+        "scheduler",
+        &[
+            "connection::CoarseTime",
+            "connection::time",
+            "flow",
+            "forwarding",
+        ],
+    ),
     core("tunnel", &["forwarding", "io", "wire"]),
     core("fragment", &["flow", "forwarding", "io", "tunnel", "wire"]),
     // One counter for each way off the packet path.
@@ -123,7 +139,15 @@ pub(crate) const LAYERS: &[Layer] = &[
         ],
     ),
     // Reads its file, and which cores there are.
-    shell("config", &["scheduler::SchedulerKind", "service", "wire"]),
+    shell(
+        "config",
+        &[
+            "scheduler::SchedulerFlags",
+            "scheduler::SchedulerKind",
+            "service",
+            "wire",
+        ],
+    ),
     // A port is set up as the configuration says.
     shell("io::dpdk", &["config", "io", "memory", "wire"]),
     // Owns all but the packets: it feeds the workers, takes what they punt,
@@ -142,6 +166,8 @@ pub(crate) const LAYERS: &[Layer] = &[
             "neighbor",
             "pipeline",
             "route",
+            "scheduler::HashTable",
+            "scheduler::HashedServer",
             "scheduler::SchedulerKind",
             "service",
             "tunnel",

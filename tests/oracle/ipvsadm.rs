@@ -13,7 +13,7 @@ use std::{
 use clap::{ArgAction, Parser};
 use pointsman::{
     control::command::{Command, CommandError},
-    scheduler::SchedulerKind,
+    scheduler::{SchedulerFlags, SchedulerKind},
     service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts},
 };
 
@@ -449,17 +449,15 @@ impl Arguments {
             return Err(unsupported("one-packet scheduling"));
         }
         let name = self.scheduler.as_deref().unwrap_or("wlc");
-        let scheduler = name.parse::<SchedulerKind>().map_err(|_| {
-            if OTHER_SCHEDULERS.contains(&name) {
-                unsupported(&format!("scheduler {name}"))
-            } else {
-                invalid("Scheduler or persistence engine not found", 255)
-            }
-        })?;
-        if let Some(flags) = &self.sched_flags {
-            return Err(unsupported(&format!("scheduler flags {flags}")));
-        }
-        Ok(ServiceOptions { scheduler })
+        let scheduler = name
+            .parse::<SchedulerKind>()
+            .map_err(|_| invalid("Scheduler or persistence engine not found", 255))?;
+        let names = self.sched_flags.iter().flat_map(|names| names.split(','));
+        let flags = names
+            .into_iter()
+            .try_fold(SchedulerFlags::default(), SchedulerFlags::with)
+            .ok_or_else(|| invalid("Invalid sched flags", 2))?;
+        Ok(ServiceOptions { scheduler, flags })
     }
 
     /// The real server. Its port, if one is named, is of no effect: a tunnelled
@@ -509,11 +507,6 @@ impl Arguments {
         })
     }
 }
-
-/// Schedulers that `ipvsadm` knows and this version of the director may not.
-const OTHER_SCHEDULERS: [&str; 10] = [
-    "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
-];
 
 /// An address, alone or with a port as in `192.0.2.1:80` and
 /// `[2001:db8::1]:80`.

@@ -323,6 +323,7 @@ fn listed_service(service: &ServiceStatus) -> ListedService {
         protocol: service.key.protocol,
         address: service.key.address,
         scheduler: service.options.scheduler.name(),
+        flags: service.options.flags.names(service.options.scheduler),
         statistics: listed_statistics(&service.statistics),
         servers: servers.collect(),
     }

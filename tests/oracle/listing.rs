@@ -13,6 +13,8 @@ pub struct ListedService {
     pub protocol: Protocol,
     pub address: SocketAddr,
     pub scheduler: &'static str,
+    /// Names of its flags.
+    pub flags: Vec<String>,
     pub statistics: Statistics,
     /// Newest first.
     pub servers: Vec<ListedServer>,
@@ -77,13 +79,14 @@ pub fn services(
     }
     for service in listed {
         let name = format!("{:<4} {}", service.protocol, service.address);
-        match columns {
-            Columns::Statistics => {
-                statistics_line(&mut text, &name, &service.statistics, exact);
+        if columns == Columns::Statistics {
+            statistics_line(&mut text, &name, &service.statistics, exact);
+        } else {
+            let _ = write!(text, "{name} {}", service.scheduler);
+            if !service.flags.is_empty() {
+                let _ = write!(text, " ({})", service.flags.join(","));
             }
-            _ => {
-                let _ = writeln!(text, "{name} {}", service.scheduler);
-            }
+            text.push('\n');
         }
         let mut servers: Vec<&ListedServer> = service.servers.iter().collect();
         if sorted {
@@ -152,7 +155,11 @@ pub fn save(listed: &[ListedService]) -> String {
             Protocol::Udp => "-u",
         };
         let name = format!("{option} {}", service.address);
-        let _ = writeln!(text, "-A {name} -s {}", service.scheduler);
+        let _ = write!(text, "-A {name} -s {}", service.scheduler);
+        if !service.flags.is_empty() {
+            let _ = write!(text, " -b {}", service.flags.join(","));
+        }
+        text.push('\n');
         let mut servers: Vec<&ListedServer> = service.servers.iter().collect();
         servers.sort_by_key(|server| server.address);
         for server in servers {

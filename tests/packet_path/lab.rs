@@ -91,7 +91,7 @@ pub(crate) fn weight(weight: u32) -> ServerOptions {
 pub(crate) fn web_service(scheduler: SchedulerKind, servers: &[(u8, u32)]) -> ServiceConfig {
     ServiceConfig {
         key: web(),
-        options: ServiceOptions { scheduler },
+        options: ServiceOptions::from(scheduler),
         servers: servers
             .iter()
             .map(|&(host, value)| (server_key(host), weight(value)))
@@ -217,9 +217,7 @@ impl Lab {
     /// A service UDP VIP:53 with the one server `address`.
     pub(crate) fn add_udp_service(&mut self, address: Ipv4Addr) {
         let key = service_key(VIP, Protocol::Udp, 53);
-        let options = ServiceOptions {
-            scheduler: SchedulerKind::Rr,
-        };
+        let options = ServiceOptions::from(SchedulerKind::Rr);
         let address = ServerKey {
             address: address.into(),
         };

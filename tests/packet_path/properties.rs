@@ -181,7 +181,7 @@ fn outer_fragments_reassemble_to_the_outer_packet() {
     let far = ServerKey {
         address: FAR.into(),
     };
-    lab.command(&Command::AddService(key, ServiceOptions { scheduler }));
+    lab.command(&Command::AddService(key, ServiceOptions::from(scheduler)));
     lab.apply(&Command::AddServer(key, far, weight(1)));
 
     let mut fragmented = 0;

@@ -14,9 +14,7 @@ use crate::{
 fn services_deleted_and_added_again_at_once_are_all_there() {
     let mut lab = Lab::start();
     let dns = service_key(VIP, Protocol::Udp, 53);
-    let options = ServiceOptions {
-        scheduler: SchedulerKind::Rr,
-    };
+    let options = ServiceOptions::from(SchedulerKind::Rr);
     lab.add_udp_service(crate::frames::server(12));
     for order in [[web(), dns], [dns, web()]] {
         lab.command(&Command::Flush);

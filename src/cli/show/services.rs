@@ -7,6 +7,7 @@ use crate::{
         table::{Column, table},
     },
     control::status::{ConnectionStatus, NextHopStatus, ServerStatus, ServiceStatus},
+    service::ServiceOptions,
 };
 
 /// The table of `show services`.
@@ -39,7 +40,7 @@ fn service_row(service: &ServiceStatus) -> Vec<String> {
     let statistics = &service.statistics;
     vec![
         format!("{:<4} {}", service.key.protocol, service.key.address),
-        service.options.scheduler.to_string(),
+        scheduler(service.options),
         String::new(),
         String::new(),
         String::new(),
@@ -118,6 +119,16 @@ pub(super) fn connections(connections: &[ConnectionStatus], total: u64, truncate
     format!("{table}\n{shown} shown of {total} in all tables{more}")
 }
 
+/// As `ipvsadm -Ln` prints it: "mh (mh-port)".
+fn scheduler(options: ServiceOptions) -> String {
+    let flags = options.flags.names(options.scheduler);
+    if flags.is_empty() {
+        options.scheduler.to_string()
+    } else {
+        format!("{} ({})", options.scheduler, flags.join(","))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,9 +181,7 @@ mod tests {
                 protocol: Protocol::Tcp,
                 address: "192.0.2.10:80".parse().unwrap(),
             },
-            options: ServiceOptions {
-                scheduler: SchedulerKind::Wlc,
-            },
+            options: ServiceOptions::from(SchedulerKind::Wlc),
             servers: vec![
                 ServerStatus {
                     overloaded: true,

@@ -33,7 +33,7 @@ fn invalid(message: &str, code: u8) -> ArgumentError {
 #[test]
 fn service_commands_in_short_and_long_options() {
     let key = service(Protocol::Tcp, "198.51.100.10:80");
-    let options = |scheduler| ServiceOptions { scheduler };
+    let options = |scheduler| ServiceOptions::from(scheduler);
     let cases = [
         (
             "-A -t 198.51.100.10:80 -s rr",
@@ -244,7 +244,6 @@ fn what_this_version_cannot_do_is_named() {
         ("-A --sctp-service 198.51.100.10:132 -s lc", "SCTP"),
         ("-A -t [2001:db8:ff::10]:80 -s rr", "IPv6"),
         ("-a -t 198.51.100.10:80 -r [2001:db8:2::11]:80 -i", "IPv6"),
-        ("-A -t 198.51.100.10:80 -s mh -b mh-port", "scheduler mh"),
         (
             "-a -t 198.51.100.10:80 -r 10.0.0.11",
             "direct routing (-g, which is the default)",
@@ -281,9 +280,7 @@ fn refused_commands_get_the_messages_of_ipvsadm() {
     let key = service(Protocol::Tcp, "198.51.100.10:80");
     let rip = server("10.0.0.11");
     let options = ServerOptions::default();
-    let scheduler = ServiceOptions {
-        scheduler: SchedulerKind::Rr,
-    };
+    let scheduler = ServiceOptions::from(SchedulerKind::Rr);
     let no_service = CommandError::NoSuchService(key);
     let cases = [
         (

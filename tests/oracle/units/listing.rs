@@ -53,6 +53,7 @@ fn recorded_services() -> Vec<ListedService> {
             protocol: Protocol::Udp,
             address: address("198.51.100.10:53"),
             scheduler: "rr",
+            flags: Vec::new(),
             statistics: statistics([3, 3, 180]),
             servers: vec![server("10.0.0.12:53", (1, 0, 0), (0, 0), [3, 3, 0, 180, 0])],
         },
@@ -60,6 +61,7 @@ fn recorded_services() -> Vec<ListedService> {
             protocol: Protocol::Tcp,
             address: address("198.51.100.10:80"),
             scheduler: "wlc",
+            flags: Vec::new(),
             statistics: statistics([6, 13, 2020]),
             servers: vec![
                 server("10.0.0.13:80", (0, 0, 0), (0, 0), [0; 5]),

@@ -106,6 +106,7 @@ impl Scheduler {
         if self.servers.iter().all(|server| server.weight == 0) {
             return None;
         }
+        let active = |server: &Server| overhead(server.host) / 256;
         let at = match self.kind {
             SchedulerKind::Rr => self.next_round_robin(|server, _| server.weight > 0),
             SchedulerKind::Wrr => self.next_round_robin(|server, current| server.weight >= current),
@@ -113,6 +114,17 @@ impl Scheduler {
             SchedulerKind::Wlc => {
                 self.least(|server| (overhead(server.host), u64::from(server.weight)))
             }
+            SchedulerKind::Sed => self.shortest_delay(active),
+            SchedulerKind::Nq => {
+                let idle = |server: &Server| server.weight > 0 && active(server) == 0;
+                let first_idle = self.servers.iter().position(idle);
+                first_idle.unwrap_or_else(|| self.shortest_delay(active))
+            }
+            SchedulerKind::Fo => self.heaviest(|server| server.weight > 0)?,
+            SchedulerKind::Ovf => self.heaviest(|server| {
+                server.weight > 0 && active(server) <= u64::from(server.weight)
+            })?,
+            kind => unreachable!("{kind} is not modelled"),
         };
         Some(self.servers[at].host)
     }
@@ -137,6 +149,19 @@ impl Scheduler {
         }
     }
 
+    fn shortest_delay(&self, active: impl Fn(&Server) -> u64) -> usize {
+        self.least(|server| (active(server) + 1, u64::from(server.weight)))
+    }
+
+    /// The first of those with the highest weight.
+    fn heaviest(&self, is_eligible: impl Fn(&Server) -> bool) -> Option<usize> {
+        let eligible = || self.servers.iter().filter(|server| is_eligible(server));
+        let most = eligible().map(|server| server.weight).max()?;
+        self.servers
+            .iter()
+            .position(|server| is_eligible(server) && server.weight == most)
+    }
+
     /// The first that no other is less than, by fractions.
     fn least(&self, load: impl Fn(&Server) -> (u64, u64)) -> usize {
         let usable = |at: &usize| self.servers[*at].weight > 0;
@@ -153,6 +178,18 @@ impl Scheduler {
             .unwrap()
     }
 }
+
+/// The others need more than the list and the loads; the recordings judge them.
+const MODELLED: [SchedulerKind; 8] = [
+    SchedulerKind::Rr,
+    SchedulerKind::Wrr,
+    SchedulerKind::Lc,
+    SchedulerKind::Wlc,
+    SchedulerKind::Sed,
+    SchedulerKind::Nq,
+    SchedulerKind::Fo,
+    SchedulerKind::Ovf,
+];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -175,7 +212,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (host(), weight()).prop_map(|(host, weight)| Step::Add(host, weight)),
         2 => host().prop_map(Step::Delete),
         3 => (host(), weight()).prop_map(|(host, weight)| Step::Edit(host, weight)),
-        1 => prop::sample::select(SchedulerKind::ALL.to_vec()).prop_map(Step::SetScheduler),
+        1 => prop::sample::select(MODELLED.to_vec()).prop_map(Step::SetScheduler),
         12 => Just(Step::Connect),
         2 => any::<usize>().prop_map(Step::Close),
         2 => Just(Step::Publish),
@@ -215,10 +252,7 @@ impl World {
                 self.scheduler.delete(host);
             }
             Step::SetScheduler(kind) => {
-                lab.command(&Command::EditService(
-                    web(),
-                    ServiceOptions { scheduler: kind },
-                ));
+                lab.command(&Command::EditService(web(), ServiceOptions::from(kind)));
                 self.scheduler.set_kind(kind);
             }
             Step::Publish => lab.settle(),
@@ -259,7 +293,7 @@ pub(super) fn sent_to(lab: &mut Lab, client_port: u16, flags: u8) -> Option<u8> 
 #[test]
 fn picks_are_those_of_the_model_whatever_is_added_deleted_and_edited() {
     let cases = (
-        prop::sample::select(SchedulerKind::ALL.to_vec()),
+        prop::sample::select(MODELLED.to_vec()),
         prop::collection::vec(step(), 1..80),
     );
     for_all(100, &mut HashMap::new(), cases, |picks, (kind, steps)| {

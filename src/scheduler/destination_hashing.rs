@@ -1,0 +1,62 @@
+//! dh: the VIP decides. 256 buckets, one for each server in turn, whatever
+//! its weight.
+
+use super::{
+    HashedServer, Request, Schedule,
+    source_hashing::{BUCKETS, bucket_of},
+};
+use crate::forwarding::RealServerIndex;
+
+#[derive(Debug)]
+pub(super) struct DestinationHashing;
+
+impl Schedule for DestinationHashing {
+    fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
+        let bucket = bucket_of(request.flow.vip, 0, 0);
+        let place = request.service.table.as_ref()?.place(bucket as usize)?;
+        let link = request
+            .servers()
+            .get(place)
+            .filter(|link| request.is_usable(link))?;
+        Some(link.server)
+    }
+}
+
+/// The table: which place in the list each bucket leads to.
+pub(super) fn places(servers: &[HashedServer]) -> Vec<u32> {
+    let places: Vec<u32> = (0..).take(servers.len()).collect();
+    places.into_iter().cycle().take(BUCKETS as usize).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{SchedulerFlags, SchedulerKind, test_support::*},
+        *,
+    };
+    use crate::{flow::FlowKeyV4, forwarding::ServerLoads};
+
+    /// The picks of recording `07_dh_24vips_w321`: VIPs from 198.51.100.20 on.
+    #[test]
+    fn picks_are_those_of_the_recorded_kernel() {
+        let service = service(
+            SchedulerKind::Dh,
+            SchedulerFlags::default(),
+            &list(&[3, 2, 1]),
+        );
+        let loads = ServerLoads::new(8);
+        let picked: Vec<_> = (0..24)
+            .map(|number| {
+                let flow = FlowKeyV4 {
+                    vip: 0xc633_6414 + number,
+                    ..FlowKeyV4::default()
+                };
+                pick_flow(&mut DestinationHashing, &service, &loads, &flow)
+            })
+            .collect();
+        let expected = [
+            3, 2, 1, 2, 1, 2, 1, 3, 1, 3, 1, 3, 2, 3, 1, 3, 2, 1, 2, 3, 3, 1, 3, 1,
+        ];
+        assert_eq!(picked, expected.map(Some));
+    }
+}

@@ -1,0 +1,33 @@
+//! nq: the first server without an active connection; when there is none, the
+//! one with the shortest expected delay.
+
+use super::{Request, Schedule, least_for_weight};
+use crate::forwarding::RealServerIndex;
+
+#[derive(Debug)]
+pub(super) struct NeverQueue;
+
+impl Schedule for NeverQueue {
+    fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
+        let idle = request.usable().find(|link| request.active(link) == 0);
+        idle.or_else(|| least_for_weight(request.usable(), |link| request.active(link) + 1))
+            .map(|link| link.server)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::test_support::*, *};
+    use crate::forwarding::ServerLoads;
+
+    /// The picks of recording `07_nq_w321`.
+    #[test]
+    fn picks_are_those_of_the_recorded_kernel() {
+        let servers = list(&[3, 2, 1]);
+        let expected = [3, 2, 1, 1, 2, 1, 1, 2, 1, 3, 2, 1];
+        assert_eq!(
+            picks(&mut NeverQueue, &servers, &ServerLoads::new(8), 12),
+            expected
+        );
+    }
+}
