@@ -42,6 +42,7 @@ const DIRECTOR: MacAddr = MacAddr([2, 0, 0, 0, 0xd0, 0]);
 const SERVER: MacAddr = MacAddr([2, 0, 0, 0, 0xc0, 0]);
 const BURST: usize = 32;
 const FRAME_LEN: usize = 60;
+const SMOKE_BURSTS: usize = 20;
 
 /// Ports that are made of nothing: what is received is made on the spot, what
 /// is sent goes back into the pool.
@@ -290,10 +291,13 @@ fn run_all(config: &Config, pool: &DpdkPool, hz: u64) -> Result<(), Box<dyn Erro
         "TSC {} MHz, {FRAME_LEN} byte frames, bursts of {BURST}, 100 real servers",
         hz / 1_000_000
     );
+    // Without "--bench" this runs as a test: a few bursts show that it works.
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let bursts_of = |bursts| if is_bench { bursts } else { SMOKE_BURSTS };
     let elsewhere = MacAddr([2, 0, 0, 0, 0xee, 0]);
     let mut director = worker(config, pool, template(elsewhere), 1)?;
     settle(&mut director);
-    let baseline = measure(&mut director.workers[0], 20_000);
+    let baseline = measure(&mut director.workers[0], bursts_of(20_000));
     println!("{:<28} {baseline:8.1}", "baseline (make, drop)");
     for (name, flows, bursts) in [
         ("established, 1 flow", 1, 20_000),
@@ -304,10 +308,31 @@ fn run_all(config: &Config, pool: &DpdkPool, hz: u64) -> Result<(), Box<dyn Erro
     ] {
         let mut director = worker(config, pool, template(DIRECTOR), flows)?;
         settle(&mut director);
-        let median = measure(&mut director.workers[0], bursts);
+        let before = passed(&director);
+        let median = measure(&mut director.workers[0], bursts_of(bursts));
+        let after = passed(&director);
+        if after.0 - before.0 != after.1 - before.1 {
+            return Err(format!(
+                "{name}: of received packets {before:?} to {after:?} not all were forwarded"
+            )
+            .into());
+        }
         println!("{name:<28} {median:8.1} {:8.1} net", median - baseline);
     }
     Ok(())
+}
+
+/// Packets received, and packets forwarded.
+fn passed(director: &Director<Bench>) -> (u64, u64) {
+    let counters = director.management.counters();
+    let count = |name| {
+        counters
+            .iter()
+            .filter(|c| c.name == name)
+            .map(|c| c.count)
+            .sum()
+    };
+    (count("rx_packets"), count("forwarded"))
 }
 
 /// Publishes the configuration to the worker.

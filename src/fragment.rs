@@ -6,7 +6,7 @@
 use crate::{
     forwarding::ServerForwarding,
     io::{Packet, PacketPool},
-    tunnel::checksum_seed,
+    wire::checksum::Sum,
 };
 
 /// No packet buffer was free.
@@ -108,11 +108,8 @@ fn mark<P: Packet>(
     if server.offload_checksum {
         packet.offload_ipv4_checksum(server.l2_len, 20);
     } else {
-        let sum = checksum_seed(header);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let [_, _, high, low] = (!sum).to_be_bytes();
-        [header[10], header[11]] = [high, low];
+        let checksum = Sum::of(header).checksum();
+        [header[10], header[11]] = checksum.to_be_bytes();
     }
     Ok(())
 }

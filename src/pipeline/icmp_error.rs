@@ -3,9 +3,9 @@
 
 use super::{
     DropReason, Exit,
-    parse::{PROTOCOL_TCP, PROTOCOL_UDP, sum_words},
+    parse::{PROTOCOL_TCP, PROTOCOL_UDP},
 };
-use crate::flow::FlowKeyV4;
+use crate::{flow::FlowKeyV4, wire::checksum::Sum};
 
 /// Whether an ICMP message is an error that real servers get to see:
 /// destination unreachable, source quench or time exceeded.
@@ -49,5 +49,5 @@ pub(super) fn flow_of_error(message: &[u8]) -> Result<FlowKeyV4, Exit> {
 
 /// Whether the checksum of an ICMP message is right.
 pub(super) fn has_sound_checksum(message: &[u8]) -> bool {
-    sum_words(message) == 0xffff
+    Sum::of(message).is_intact()
 }

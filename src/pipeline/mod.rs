@@ -36,7 +36,7 @@ use crate::{
     io::{BURST_LEN_MAX, Burst, Driver, Packet, PortIndex},
     scheduler::Schedulers,
     tunnel::{self, DONT_FRAGMENT},
-    wire::ipv4_options,
+    wire::{checksum::Sum, ipv4::MTU_MIN, ipv4_options},
 };
 
 /// The packet path of one worker.
@@ -290,7 +290,7 @@ impl<D: Driver> Pipeline<D> {
         tunnel::decrement_ttl(header);
 
         let inner_len_max = server.inner_len_max();
-        if inner_len_max < IPV4_MTU_MIN {
+        if inner_len_max < MTU_MIN {
             return Err(Exit::Drop(DropReason::MtuTooSmall));
         }
         let honour_df = parsed.dont_fragment && self.state.tunables.pmtu_disc;
@@ -444,7 +444,7 @@ fn receive_options<P: Packet>(
     let (fixed, options) = header.split_first_chunk_mut::<20>().ok_or(BAD)?;
     if ipv4_options::receive(options, address).map_err(|_| BAD)? {
         [fixed[10], fixed[11]] = [0, 0];
-        let sum = !parse::sum_words(header);
+        let sum = Sum::of(header).checksum();
         if let Some(field) = header.get_mut(10..12) {
             field.copy_from_slice(&sum.to_be_bytes());
         }
@@ -462,5 +462,3 @@ fn ipv4_header_mut<P: Packet>(packet: &mut P, l3_offset: u8) -> Result<&mut [u8;
 
 /// Slots of the connection table that a sweep looks at in one go.
 pub const SWEEP_LEN: u32 = 256;
-/// Every IPv4 path carries packets of this length (RFC 791).
-const IPV4_MTU_MIN: u16 = 68;

@@ -3,7 +3,16 @@
 use std::net::Ipv4Addr;
 
 use super::{DropReason, Exit, PuntReason};
-use crate::{flow::FlowKeyV4, forwarding::PortForwarding, tunnel::Inner, wire::ethernet::MacAddr};
+use crate::{
+    flow::FlowKeyV4,
+    forwarding::PortForwarding,
+    tunnel::{DONT_FRAGMENT, Inner},
+    wire::{
+        IpProtocol,
+        checksum::Sum,
+        ethernet::{EtherType, MacAddr},
+    },
+};
 
 /// What later steps need to know of an IPv4 packet.
 #[derive(Clone, Copy, Debug)]
@@ -89,11 +98,11 @@ fn parse_ipv4(frame: &[u8], l3_offset: u8) -> Result<Parsed, Exit> {
         return Err(BAD);
     }
     let sum = if header_len == 20 {
-        sum_words(header)
+        Sum::of(header)
     } else {
-        sum_words(packet.get(..header_len).ok_or(BAD)?)
+        Sum::of(packet.get(..header_len).ok_or(BAD)?)
     };
-    if sum != 0xffff {
+    if !sum.is_intact() {
         return Err(Exit::Drop(DropReason::BadIpv4Checksum));
     }
 
@@ -168,30 +177,11 @@ fn flow<const N: usize>(header: &[u8; N], client: u32, vip: u32, protocol: u8) -
     }
 }
 
-/// Sum of 16-bit words in ones' complement, folded (RFC 1071): 0xffff over a
-/// sound header.
-#[inline]
-pub(super) fn sum_words(bytes: &[u8]) -> u16 {
-    let (words, odd) = bytes.as_chunks::<2>();
-    let mut sum: u32 = words
-        .iter()
-        .map(|word| u32::from(u16::from_be_bytes(*word)))
-        .sum();
-    if let Some(&last) = odd.first() {
-        sum += u32::from(last) << 8;
-    }
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let [_, _, high, low] = sum.to_be_bytes();
-    u16::from_be_bytes([high, low])
-}
-
-const ETHER_TYPE_IPV4: u16 = 0x0800;
-const ETHER_TYPE_ARP: u16 = 0x0806;
-const ETHER_TYPE_VLAN: u16 = 0x8100;
-pub(super) const PROTOCOL_ICMP: u8 = 1;
-pub(super) const PROTOCOL_TCP: u8 = 6;
-pub(super) const PROTOCOL_UDP: u8 = 17;
-const DONT_FRAGMENT: u16 = 0x4000;
+const ETHER_TYPE_IPV4: u16 = EtherType::IPV4.0;
+const ETHER_TYPE_ARP: u16 = EtherType::ARP.0;
+const ETHER_TYPE_VLAN: u16 = EtherType::VLAN.0;
+const PROTOCOL_ICMP: u8 = IpProtocol::ICMP.0;
+pub(super) const PROTOCOL_TCP: u8 = IpProtocol::TCP.0;
+pub(super) const PROTOCOL_UDP: u8 = IpProtocol::UDP.0;
 /// More-fragments flag and offset.
 const FRAGMENT_MASK: u16 = 0x3fff;

@@ -11,6 +11,7 @@ use crate::{
     io::Driver,
     scheduler::Request,
     service::{Protocol, Tunables},
+    wire::tcp::TcpFlags,
 };
 
 /// A TCP or UDP packet's flow.
@@ -272,6 +273,5 @@ const fn may_reuse(state: State, conn_reuse_mode: u32) -> bool {
     }
 }
 
-/// Flags in byte 13 of a TCP header (RFC 9293 section 3.1).
-const TCP_SYN: u8 = 0x02;
-const TCP_RST: u8 = 0x04;
+const TCP_SYN: u8 = TcpFlags::SYN.0;
+const TCP_RST: u8 = TcpFlags::RST.0;

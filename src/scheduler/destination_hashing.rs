@@ -2,7 +2,7 @@
 //! its weight.
 
 use super::{
-    HashedServer, Request, Schedule,
+    HashTable, HashedServer, Request, Schedule,
     source_hashing::{BUCKETS, bucket_of},
 };
 use crate::forwarding::RealServerIndex;
@@ -13,11 +13,7 @@ pub(super) struct DestinationHashing;
 impl Schedule for DestinationHashing {
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
         let bucket = bucket_of(request.flow.vip, 0, 0);
-        let place = request.service.table.as_ref()?.place(bucket as usize)?;
-        let link = request
-            .servers()
-            .get(place)
-            .filter(|link| request.is_usable(link))?;
+        let link = HashTable::server(request, bucket).filter(|link| request.is_usable(link))?;
         Some(link.server)
     }
 }

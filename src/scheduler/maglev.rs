@@ -10,39 +10,18 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use super::{HashedServer, Request, Schedule};
-use crate::forwarding::{RealServerIndex, ServerLink};
+use super::{HashedServer, Request, Schedule, hash_table::pick_hashed};
+use crate::forwarding::RealServerIndex;
 
 #[derive(Debug)]
 pub(super) struct Maglev;
 
 impl Schedule for Maglev {
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
-        let flags = request.service.options.flags;
-        let l4_port = if flags.port {
-            request.flow.client_port
-        } else {
-            0
-        };
-        let slot = |offset| hash(request.flow.client, l4_port, offset, LOOKUP_KEY) % SLOTS;
-        let first = slot(0);
-        let link = server_in(request, first)?;
-        if request.is_usable(link) {
-            return Some(link.server);
-        }
-        if !flags.fallback {
-            return None;
-        }
-        (0..SLOTS)
-            .map_while(|step| server_in(request, slot((step + first) % SLOTS)))
-            .find(|link| request.is_usable(link))
-            .map(|link| link.server)
+        let (client, l4_port) = request.hashed_client();
+        let slot = |offset| hash(client, l4_port, offset, LOOKUP_KEY) % SLOTS;
+        pick_hashed(request, SLOTS, slot)
     }
-}
-
-fn server_in<'a>(request: &Request<'a>, slot: u32) -> Option<&'a ServerLink> {
-    let place = request.service.table.as_ref()?.place(slot as usize)?;
-    request.servers().get(place)
 }
 
 /// A server's order of preference among the slots that are left.
@@ -134,60 +113,3 @@ const SLOTS: u32 = 4093;
 const TURNS_BITS: u32 = 6;
 const LOOKUP_KEY: u64 = 2_654_435_761;
 const SKIP_KEY: u64 = 2_654_446_892;
-
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::{SchedulerFlags, SchedulerKind, test_support::*},
-        *,
-    };
-    use crate::forwarding::ServerLoads;
-
-    /// The picks of recording `07_mh_24src_w321`.
-    #[test]
-    fn picks_are_those_of_the_recorded_kernel() {
-        let service = service(
-            SchedulerKind::Mh,
-            SchedulerFlags::default(),
-            &list(&[3, 2, 1]),
-        );
-        let loads = ServerLoads::new(8);
-        let picked: Vec<_> = recorded_clients()
-            .map(|client| pick_for(&mut Maglev, &service, &loads, client, 46_000))
-            .collect();
-        let expected = [
-            2, 1, 1, 1, 2, 2, 1, 2, 2, 1, 2, 1, 3, 1, 1, 2, 1, 2, 1, 1, 2, 2, 2, 1,
-        ];
-        assert_eq!(picked, expected.map(Some));
-    }
-
-    #[test]
-    fn without_fallback_an_unusable_server_is_no_server() {
-        let mut servers = list(&[1, 1]);
-        let loads = ServerLoads::new(8);
-        let picks = |servers: &[ServerLink], fallback| -> Vec<_> {
-            let flags = SchedulerFlags {
-                fallback,
-                port: false,
-            };
-            let mut service = service(SchedulerKind::Mh, flags, servers);
-            // Maglev's table outlives a weight of 0.
-            let full = list(&[1, 1]);
-            service.table =
-                super::super::test_support::service(SchedulerKind::Mh, flags, &full).table;
-            recorded_clients()
-                .map(|client| pick_for(&mut Maglev, &service, &loads, client, 46_000))
-                .collect()
-        };
-        let before = picks(&servers, false);
-        servers[0].weight = 0;
-        for (pick, before) in picks(&servers, false).into_iter().zip(&before) {
-            assert_eq!(pick, before.filter(|server| *server == 1));
-        }
-        assert!(
-            picks(&servers, true)
-                .into_iter()
-                .all(|pick| pick == Some(1))
-        );
-    }
-}

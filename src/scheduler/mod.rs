@@ -79,6 +79,16 @@ impl<'a> Request<'a> {
         &self.service.servers
     }
 
+    /// The client as hashing schedulers see it: address, and L4 port when the
+    /// flag `port` says so.
+    fn hashed_client(&self) -> (u32, u16) {
+        let counts = self.service.options.flags.port;
+        (
+            self.flow.client,
+            if counts { self.flow.client_port } else { 0 },
+        )
+    }
+
     fn is_usable(&self, link: &ServerLink) -> bool {
         is_usable(link, self.loads)
     }
