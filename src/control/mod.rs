@@ -14,6 +14,7 @@ pub mod command;
 mod dump;
 mod host;
 mod network;
+mod path_mtu;
 mod publish;
 mod punted;
 mod reconfigure;
@@ -22,6 +23,7 @@ pub mod socket;
 pub mod status;
 mod token_bucket;
 mod transmit;
+mod tunnel_error;
 
 use std::{
     collections::BTreeSet,
@@ -309,6 +311,7 @@ impl<D: Driver> Management<D> {
     fn housekeep(&mut self, now: Ticks) {
         self.watch_links();
         self.keep_neighbors_alive(now);
+        self.expire_path_mtus(now);
         let oldest = self
             .workers
             .iter()

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use hashbrown::HashSet;
 use ipnet::{IpNet, Ipv4Net};
 
+use super::path_mtu::PathMtus;
 use crate::{
     clock::Ticks,
     config::{self, Config},
@@ -28,6 +29,8 @@ pub(super) struct Network {
     routes: RouteTable,
     /// Who is where.
     pub neighbors: NeighborTable,
+    /// What ICMP errors said about paths.
+    pub path_mtus: PathMtus,
     own: HashSet<Ipv4Addr>,
     permanent: Vec<NeighborKey>,
 }
@@ -102,6 +105,7 @@ impl Network {
             ports: Vec::new(),
             routes: RouteTable::new(),
             neighbors: NeighborTable::new(NeighborParameters::default()),
+            path_mtus: PathMtus::default(),
             own: HashSet::new(),
             permanent: Vec::new(),
         };
@@ -194,11 +198,15 @@ impl Network {
         let Some(source) = source.or_else(|| port.source_towards(address)) else {
             return NextHop::Unreachable;
         };
+        let mtu = mtu.unwrap_or(port.mtu);
         NextHop::Neighbor {
             port: index,
             address,
             source,
-            mtu: mtu.unwrap_or(port.mtu),
+            mtu: self
+                .path_mtus
+                .get(destination)
+                .map_or(mtu, |learned| learned.min(mtu)),
         }
     }
 

@@ -81,10 +81,11 @@ impl<D: Driver> Management<D> {
     }
 
     fn next_state(&mut self) -> Arc<ForwardingState> {
-        let before = &self.state;
+        let before = Arc::clone(&self.state);
         let ports = self.network.port_forwarding();
         let mut local = self.vips();
         local.extend(self.network.own_addresses());
+        self.network.path_mtus.set_rips(self.services.rips());
         let servers: Vec<_> = self
             .services
             .servers()

@@ -30,6 +30,10 @@ pub(super) struct HostCounters {
     pub(super) inject_failed: Counter,
     pub(super) arp_bad: Counter,
     pub(super) address_conflict: Counter,
+    pub(super) path_mtu_learned: Counter,
+    pub(super) tunnel_error_bad: Counter,
+    pub(super) tunnel_error_foreign: Counter,
+    pub(super) tunnel_error_not_relayed: Counter,
 }
 
 impl HostCounters {
@@ -89,6 +93,30 @@ impl HostCounters {
                 &self.address_conflict,
                 "ARP packets in which another station claims an address of the director",
             ),
+            (
+                "path_mtu_learned",
+                CounterKind::Other,
+                &self.path_mtu_learned,
+                "ICMP errors that lowered the path MTU to a real server",
+            ),
+            (
+                "tunnel_error_bad",
+                CounterKind::Drop,
+                &self.tunnel_error_bad,
+                "ICMP errors about the tunnel with a wrong checksum or cut short",
+            ),
+            (
+                "tunnel_error_foreign",
+                CounterKind::Drop,
+                &self.tunnel_error_foreign,
+                "ICMP errors that quote a tunnelled packet which the director did not send",
+            ),
+            (
+                "tunnel_error_not_relayed",
+                CounterKind::Drop,
+                &self.tunnel_error_not_relayed,
+                "ICMP errors about the tunnel that no client can be told of",
+            ),
         ];
         rows.into_iter()
             .map(|(name, kind, counter, help)| CounterStatus {
@@ -124,6 +152,7 @@ impl<D: Driver> Management<D> {
         match punted.reason {
             PuntReason::Arp => self.take_arp(&punted, now),
             PuntReason::Local => self.answer(&punted, now),
+            PuntReason::TunnelError => self.take_tunnel_error(&punted, now),
             PuntReason::NoServer => self.refuse(&punted, IcmpCause::PORT_UNREACHABLE, now),
             PuntReason::TtlExceeded => self.refuse(&punted, IcmpCause::TTL_EXCEEDED, now),
             PuntReason::Unreachable => self.refuse(&punted, IcmpCause::HOST_UNREACHABLE, now),
@@ -162,6 +191,13 @@ impl<D: Driver> Management<D> {
 
     /// Tells the sender of a packet why it was not forwarded.
     pub(super) fn refuse(&mut self, punted: &Punted<D::Packet>, cause: IcmpCause, now: Ticks) {
+        if let Some(packet) = ip_bytes(punted) {
+            self.send_error(packet, cause, now);
+        }
+    }
+
+    /// Tells the sender of a packet, whole or quoted, what became of it.
+    pub(super) fn send_error(&mut self, packet: &[u8], cause: IcmpCause, now: Ticks) {
         // 3/4 has a limit of its own: without it, a client's path MTU discovery
         // hangs.
         let is_fragmentation_needed =
@@ -170,9 +206,6 @@ impl<D: Driver> Management<D> {
             &mut self.fragmentation_needed_limit
         } else {
             &mut self.icmp_limit
-        };
-        let Some(packet) = ip_bytes(punted) else {
-            return;
         };
         self.identification = self.identification.wrapping_add(1);
         let Some(error) = host::error_about(packet, cause, self.identification) else {

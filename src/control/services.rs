@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::command::{Command, CommandError};
 use crate::{
@@ -128,6 +128,18 @@ impl Services {
     /// Whether a service has this VIP.
     pub(crate) fn has_vip(&self, address: Ipv4Addr) -> bool {
         self.vips.contains_key(&address)
+    }
+
+    /// The addresses of all real servers, deleted ones included.
+    pub(super) fn rips(&self) -> HashSet<Ipv4Addr> {
+        self.servers
+            .iter()
+            .filter(|server| server.presence != Presence::Free)
+            .filter_map(|server| match server.key.address {
+                IpAddr::V4(rip) => Some(rip),
+                IpAddr::V6(_) => None,
+            })
+            .collect()
     }
 
     /// All slots for servers, by index.

@@ -82,5 +82,6 @@ reasons! {
         FragmentationNeeded "fragmentation_needed" "too long for the tunnel with DF set: ICMP fragmentation needed to the client",
         Unreachable "unreachable" "no route to the real server: ICMP host unreachable to the client",
         Unresolved "unresolved" "the next hop's MAC address is not known yet",
+        TunnelError "tunnel_error" "an ICMP error about a tunnelled packet: path MTU to the real server, and the client is told",
     }
 }

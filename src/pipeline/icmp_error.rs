@@ -18,6 +18,13 @@ pub(super) fn is_query(message: &[u8]) -> bool {
     matches!(message.first(), Some(8 | 13))
 }
 
+/// Whether an ICMP error quotes an IPIP packet: perhaps one of the director's
+/// own.
+pub(super) fn is_about_tunnel(message: &[u8]) -> bool {
+    let quoted = message.get(8..).and_then(<[u8]>::first_chunk::<20>);
+    quoted.is_some_and(|header| header[0] >> 4 == 4 && header[9] == PROTOCOL_IPIP)
+}
+
 /// The flow of the connection that an ICMP error is about, as the client's own
 /// packets have it. Four quoted bytes after the IP header suffice.
 pub(super) fn flow_of_error(message: &[u8]) -> Result<FlowKeyV4, Exit> {
@@ -51,3 +58,5 @@ pub(super) fn flow_of_error(message: &[u8]) -> Result<FlowKeyV4, Exit> {
 pub(super) fn has_sound_checksum(message: &[u8]) -> bool {
     Sum::of(message).is_intact()
 }
+
+const PROTOCOL_IPIP: u8 = 4;

@@ -15,9 +15,6 @@ const MISSING: &[(&str, Kind)] = &[
     ("reassembly of client packets", |headers| {
         headers.is_fragment
     }),
-    ("ICMP errors about tunnelled packets", |headers| {
-        headers.is_icmp_error_about_tunnel
-    }),
 ];
 
 /// The first feature that a case needs and this version lacks.
@@ -48,7 +45,6 @@ fn missing_in_lines(text: &str) -> Option<String> {
 struct Headers {
     ether_type: u16,
     is_fragment: bool,
-    is_icmp_error_about_tunnel: bool,
 }
 
 impl Headers {
@@ -61,13 +57,9 @@ impl Headers {
                 ..Self::default()
             };
         }
-        let l4 = 14 + usize::from(byte(14) & 0x0f) * 4;
         Self {
             ether_type,
             is_fragment: u16::from_be_bytes([byte(20), byte(21)]) & 0x3fff != 0,
-            is_icmp_error_about_tunnel: byte(23) == 1
-                && matches!(byte(l4), 3 | 4 | 11)
-                && byte(l4 + 8 + 9) == 4,
         }
     }
 }

@@ -73,6 +73,14 @@ facts! { HOST: host {
     "address_conflict" => a_station_that_claims_an_address_of_the_director_is_noticed,
 } }
 
+facts! { TUNNEL: tunnel_errors {
+    PuntReason::TunnelError.name() => an_error_about_an_outer_packet_reaches_the_client,
+    "path_mtu_learned" => fragmentation_needed_on_the_path_lowers_its_mtu,
+    "tunnel_error_bad" => an_error_about_the_tunnel_with_a_wrong_checksum_is_bad,
+    "tunnel_error_foreign" => an_error_about_what_the_director_did_not_send_is_foreign,
+    "tunnel_error_not_relayed" => an_error_that_quotes_too_little_is_not_relayed,
+} }
+
 facts! { WORK: work {
     "rx_packets" => a_frame_is_received_once,
     "forwarded" => a_packet_in_three_outer_fragments_is_forwarded_once,
@@ -91,11 +99,11 @@ fn every_reason_and_every_counter_is_reached_by_one_fact() {
     let drops: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
     assert_eq!(DROPS, drops);
     let punts: Vec<_> = PuntReason::ALL.iter().map(|reason| reason.name()).collect();
-    assert_eq!(PUNTS, punts);
+    assert_eq!([PUNTS, &TUNNEL[..1]].concat(), punts);
 
     let all = Lab::start().director.management.counters();
     let names: Vec<_> = all.iter().map(|counter| counter.name.as_str()).collect();
-    let reached = [DROPS, PUNTS, HOST, WORK].concat();
+    let reached = [DROPS, PUNTS, HOST, TUNNEL, WORK].concat();
     let unique: BTreeSet<_> = names.iter().copied().collect();
     assert_eq!(unique.len(), names.len(), "a name twice: {names:?}");
     assert_eq!(reached.len(), names.len());

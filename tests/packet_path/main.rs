@@ -31,5 +31,6 @@ mod no_headroom;
 mod properties;
 mod punts;
 mod service_changes;
+mod tunnel_errors;
 mod work;
 mod workers;

@@ -1,0 +1,152 @@
+//! What the paths to real servers were found to carry (RFC 1191): the path MTU
+//! of each RIP, as long as it is less than what the route says.
+#![forbid(unsafe_code)]
+
+use std::net::Ipv4Addr;
+
+use hashbrown::{HashMap, HashSet};
+
+use crate::clock::Ticks;
+
+/// Learned path MTUs. There are never more of them than RIPs.
+#[derive(Debug, Default)]
+pub(super) struct PathMtus {
+    rips: HashSet<Ipv4Addr>,
+    learned: HashMap<Ipv4Addr, Learned>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Learned {
+    mtu: u16,
+    until: Ticks,
+}
+
+impl PathMtus {
+    /// Takes note of the RIPs that there are; what was learned of others is
+    /// forgotten.
+    pub(super) fn set_rips(&mut self, rips: HashSet<Ipv4Addr>) {
+        self.learned.retain(|rip, _| rips.contains(rip));
+        self.rips = rips;
+    }
+
+    /// Whether this is the address of a real server, listed or deleted.
+    pub(super) fn is_rip(&self, address: Ipv4Addr) -> bool {
+        self.rips.contains(&address)
+    }
+
+    /// The learned path MTU of a RIP.
+    pub(super) fn get(&self, rip: Ipv4Addr) -> Option<u16> {
+        self.learned.get(&rip).map(|learned| learned.mtu)
+    }
+
+    /// A router on the path to `rip` said that its next hop takes `told`
+    /// bytes; until now the path MTU was `current`. Returns the new one if it
+    /// is lower. An error never raises it.
+    pub(super) fn learn(
+        &mut self,
+        rip: Ipv4Addr,
+        told: u16,
+        current: u16,
+        now: Ticks,
+    ) -> Option<u16> {
+        let mtu = told.max(LEARNED_MTU_MIN);
+        let learned = Learned {
+            mtu,
+            until: now + LIFETIME_MS,
+        };
+        if mtu < current && self.is_rip(rip) {
+            self.learned.insert(rip, learned);
+            return Some(mtu);
+        }
+        if let Some(known) = self.learned.get_mut(&rip)
+            && known.mtu == mtu
+        {
+            *known = learned;
+        }
+        None
+    }
+
+    /// Forgets what is too old, and returns whose it was.
+    pub(super) fn expire(&mut self, now: Ticks) -> Vec<Ipv4Addr> {
+        self.learned
+            .extract_if(|_, learned| learned.until <= now)
+            .map(|(rip, _)| rip)
+            .collect()
+    }
+}
+
+/// The least that is believed, as in Linux (`min_pmtu`): it bounds what forged
+/// errors can do.
+const LEARNED_MTU_MIN: u16 = 552;
+/// RFC 1191 section 6.3: a larger MTU may be tried ten minutes later.
+const LIFETIME_MS: u64 = 600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 11);
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 12);
+
+    fn of(rips: &[Ipv4Addr]) -> PathMtus {
+        let mut mtus = PathMtus::default();
+        mtus.set_rips(rips.iter().copied().collect());
+        mtus
+    }
+
+    #[test]
+    fn a_lower_mtu_is_learned_and_a_higher_one_is_not() {
+        let mut mtus = of(&[RIP]);
+        assert_eq!(mtus.get(RIP), None);
+        assert_eq!(mtus.learn(RIP, 1400, 1500, Ticks::ZERO), Some(1400));
+        assert_eq!(mtus.learn(RIP, 1450, 1400, Ticks::ZERO), None);
+        assert_eq!(mtus.get(RIP), Some(1400));
+        assert_eq!(mtus.learn(RIP, 1300, 1400, Ticks::ZERO), Some(1300));
+        assert_eq!(mtus.get(RIP), Some(1300));
+    }
+
+    #[test]
+    fn what_the_route_says_already_is_not_learned() {
+        let mut mtus = of(&[RIP]);
+        assert_eq!(mtus.learn(RIP, 1500, 1500, Ticks::ZERO), None);
+        // The route is narrower than the floor.
+        assert_eq!(mtus.learn(RIP, 100, 500, Ticks::ZERO), None);
+        assert_eq!(mtus.get(RIP), None);
+    }
+
+    #[test]
+    fn no_mtu_below_552_is_believed() {
+        for told in [0, 68, 551] {
+            let mut mtus = of(&[RIP]);
+            assert_eq!(mtus.learn(RIP, told, 1500, Ticks::ZERO), Some(552));
+        }
+        assert_eq!(of(&[RIP]).learn(RIP, 553, 1500, Ticks::ZERO), Some(553));
+    }
+
+    #[test]
+    fn it_is_forgotten_ten_minutes_after_the_last_error_that_said_so() {
+        let mut mtus = of(&[RIP]);
+        assert_eq!(mtus.learn(RIP, 1400, 1500, Ticks::ZERO), Some(1400));
+        assert_eq!(mtus.learn(RIP, 1400, 1400, Ticks::from_ms(60_000)), None);
+        // A larger one says nothing about this one.
+        assert_eq!(mtus.learn(RIP, 1450, 1400, Ticks::from_ms(90_000)), None);
+        assert!(mtus.expire(Ticks::from_ms(659_999)).is_empty());
+        assert_eq!(mtus.get(RIP), Some(1400));
+        assert_eq!(mtus.expire(Ticks::from_ms(660_000)), [RIP]);
+        assert_eq!(mtus.get(RIP), None);
+        assert!(mtus.expire(Ticks::from_ms(660_000)).is_empty());
+    }
+
+    #[test]
+    fn only_rips_have_a_path_mtu() {
+        let mut mtus = of(&[RIP, OTHER]);
+        assert!(mtus.is_rip(RIP));
+        assert_eq!(mtus.learn(RIP, 1400, 1500, Ticks::ZERO), Some(1400));
+        assert_eq!(mtus.learn(OTHER, 1300, 1500, Ticks::ZERO), Some(1300));
+        mtus.set_rips([OTHER].into_iter().collect());
+        assert!(!mtus.is_rip(RIP));
+        assert_eq!((mtus.get(RIP), mtus.get(OTHER)), (None, Some(1300)));
+        assert_eq!(mtus.learn(RIP, 1400, 1500, Ticks::ZERO), None);
+        assert_eq!(mtus.get(RIP), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! ICMP errors about the director's own outer packets: they teach the path MTU
+//! to a real server, and clients are told.
+#![forbid(unsafe_code)]
+
+use std::net::Ipv4Addr;
+
+use super::{Management, network::NextHop, punted::ip_bytes};
+use crate::{
+    clock::Ticks,
+    io::Driver,
+    pipeline::{Punted, is_martian},
+    wire::{
+        IpProtocol,
+        icmp::{self, IcmpCause, IcmpHeader, IcmpType, may_trigger_error},
+        ipv4::Ipv4Header,
+    },
+};
+
+/// An intact ICMP error and what it quotes.
+#[derive(Clone, Copy, Debug)]
+struct TunnelError<'a> {
+    /// Who sent it.
+    reporter: Ipv4Addr,
+    /// For whom it is.
+    destination: Ipv4Addr,
+    cause: IcmpCause,
+    next_hop_mtu: u16,
+    outer: Ipv4Header<'a>,
+    /// As much of what the tunnel carried as is quoted.
+    inner: &'a [u8],
+}
+
+impl<'a> TunnelError<'a> {
+    /// `None` when the message is not intact.
+    fn parse(packet: &'a [u8]) -> Option<Self> {
+        let (ip, message) = Ipv4Header::parse(packet).ok()?;
+        let (header, data) = IcmpHeader::validate(message).ok()?;
+        let icmp_type = header.icmp_type();
+        let (outer, inner) = Ipv4Header::parse_quoted(quote_of(icmp_type, message, data)).ok()?;
+        Some(Self {
+            reporter: ip.source(),
+            destination: ip.destination(),
+            cause: IcmpCause {
+                icmp_type,
+                code: header.code(),
+                rest: 0,
+            },
+            next_hop_mtu: header.next_hop_mtu(),
+            outer,
+            inner,
+        })
+    }
+
+    fn is_fragmentation_needed(&self) -> bool {
+        (self.cause.icmp_type, self.cause.code) == (IcmpType::DESTINATION_UNREACHABLE, 4)
+    }
+
+    /// Whether the quoted packet could have led to this error.
+    fn is_plausible(&self) -> bool {
+        !self.is_fragmentation_needed()
+            || (self.outer.dont_fragment() && self.next_hop_mtu < self.outer.total_len())
+    }
+
+    /// The client's packet, when enough of it is quoted for the client to
+    /// know it again.
+    fn client_packet(&self) -> Option<&'a [u8]> {
+        let (_, payload) = Ipv4Header::parse_quoted(self.inner).ok()?;
+        let is_relayed = self.outer.fragment_offset() == 0
+            && payload.len() >= QUOTED_PAYLOAD_MIN
+            && may_trigger_error(self.inner);
+        is_relayed.then_some(self.inner)
+    }
+}
+
+/// The quoted packet without extensions: RFC 4884 has its length, where there
+/// are any, in words of 32 bits.
+fn quote_of<'a>(icmp_type: IcmpType, message: &[u8], data: &'a [u8]) -> &'a [u8] {
+    let has_length = icmp_type != IcmpType::SOURCE_QUENCH;
+    match message.get(5) {
+        Some(&words) if has_length && words != 0 => {
+            data.get(..usize::from(words) * 4).unwrap_or(data)
+        }
+        _ => data,
+    }
+}
+
+impl<D: Driver> Management<D> {
+    /// Learns from an ICMP error about an outer packet, and tells the client
+    /// whose packet that carried.
+    pub(super) fn take_tunnel_error(&mut self, punted: &Punted<D::Packet>, now: Ticks) {
+        let Some(packet) = ip_bytes(punted) else {
+            return;
+        };
+        let Some(error) = TunnelError::parse(packet) else {
+            return self.host.tunnel_error_bad.add(1);
+        };
+        let rip = error.outer.destination();
+        let Some(path_mtu) = self.path_mtu_if_ours(&error) else {
+            return self.host.tunnel_error_foreign.add(1);
+        };
+        let mut cause = error.cause;
+        if error.is_fragmentation_needed() {
+            let learned = self
+                .network
+                .path_mtus
+                .learn(rip, error.next_hop_mtu, path_mtu, now);
+            if let Some(mtu) = learned {
+                self.dirty = true;
+                self.host.path_mtu_learned.add(1);
+                if self.log_limit.take(now) {
+                    let reporter = error.reporter;
+                    log::info!("path MTU to real server {rip} is {mtu}, says {reporter}");
+                }
+            }
+            let path_mtu = learned.unwrap_or(path_mtu);
+            cause = IcmpCause::fragmentation_needed(path_mtu.saturating_sub(OUTER_LEN));
+        }
+        match error.client_packet() {
+            Some(inner) if self.is_from_client(inner) => self.send_error(inner, cause, now),
+            _ => self.host.tunnel_error_not_relayed.add(1),
+        }
+    }
+
+    /// The path MTU to the real server whose tunnel an error is about; `None`
+    /// when the director cannot have sent what it quotes.
+    fn path_mtu_if_ours(&self, error: &TunnelError<'_>) -> Option<u16> {
+        let rip = error.outer.destination();
+        let is_ours = error.outer.protocol() == IpProtocol::IPIP
+            && error.outer.source() == error.destination
+            && self.network.path_mtus.is_rip(rip)
+            && !is_martian(error.reporter)
+            && !self.is_own(error.reporter)
+            && error.is_plausible();
+        match self.network.next_hop(rip) {
+            NextHop::Neighbor { source, mtu, .. } if is_ours && source == error.destination => {
+                Some(mtu)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a packet went from elsewhere to a VIP.
+    fn is_from_client(&self, packet: &[u8]) -> bool {
+        Ipv4Header::parse_quoted(packet).is_ok_and(|(ip, _)| {
+            self.services.has_vip(ip.destination())
+                && !is_martian(ip.source())
+                && !self.is_own(ip.source())
+        })
+    }
+
+    /// Forgets learned path MTUs that are too old.
+    pub(super) fn expire_path_mtus(&mut self, now: Ticks) {
+        for rip in self.network.path_mtus.expire(now) {
+            self.dirty = true;
+            if self.log_limit.take(now) {
+                log::info!("path MTU to real server {rip} is that of its route again");
+            }
+        }
+    }
+}
+
+/// What a client needs of its packet: RFC 792 has it quoted.
+const QUOTED_PAYLOAD_MIN: usize = icmp::HEADER_LEN;
+/// What the tunnel adds.
+const OUTER_LEN: u16 = 20;
