@@ -190,8 +190,9 @@ pub struct ServerLink {
 pub enum ServiceEdit {
     /// The service was created or got another scheduler: it starts afresh.
     SchedulerSet(Weights),
-    /// Its scheduler's flags changed, and nothing that a scheduler remembers.
-    FlagsChanged,
+    /// Other options than its scheduler changed, and nothing that a scheduler
+    /// remembers.
+    OptionsChanged,
     /// A server was added, deleted or edited; what the weights come to since.
     ListChanged(ListChange, Weights),
 }
@@ -443,7 +444,7 @@ impl ServerLoad {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::{SchedulerFlags, SchedulerKind};
+    use crate::scheduler::SchedulerKind;
 
     #[test]
     fn a_server_is_one_cache_line() {
@@ -486,10 +487,7 @@ mod tests {
                 l4_port,
                 protocol: Protocol::Tcp,
             },
-            options: ServiceOptions {
-                scheduler: SchedulerKind::Rr,
-                flags: SchedulerFlags::default(),
-            },
+            options: ServiceOptions::from(SchedulerKind::Rr),
             table: None,
             servers: Arc::new([]),
             edits: Arc::new([]),

@@ -73,14 +73,19 @@ pub struct ServiceOptions {
     /// What the hashing schedulers are told besides.
     #[serde(default)]
     pub flags: SchedulerFlags,
+    /// Whether each packet gets a real server of its own and leaves no
+    /// connection behind (`ipvsadm -o`). Only of effect on UDP.
+    #[serde(default)]
+    pub one_packet: bool,
 }
 
 impl From<SchedulerKind> for ServiceOptions {
-    /// A scheduler without flags.
+    /// A scheduler without flags, for whole connections.
     fn from(scheduler: SchedulerKind) -> Self {
         Self {
             scheduler,
             flags: SchedulerFlags::default(),
+            one_packet: false,
         }
     }
 }

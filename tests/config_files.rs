@@ -340,6 +340,33 @@ fn routes_and_neighbors_are_as_written() {
 }
 
 #[test]
+fn one_packet_scheduling_is_as_written_and_off_by_default() {
+    let one_packet: Vec<bool> = parse(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:53"
+protocol = "udp"
+one_packet = true
+[[service]]
+address = "198.51.100.11:53"
+protocol = "udp"
+[[service]]
+address = "198.51.100.11:80"
+one_packet = false
+"#,
+    )
+    .services
+    .iter()
+    .map(|service| service.options.one_packet)
+    .collect();
+    assert_eq!(one_packet, [true, false, false]);
+}
+
+#[test]
 fn services_are_as_written_and_in_their_order() {
     let services = parse(FULL).services;
     let key = services[0].key;

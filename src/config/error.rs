@@ -534,6 +534,12 @@ pub enum Problem {
          this one"
     )]
     LowerThresholdAlone(u32),
+    /// One-packet scheduling of a service that is not UDP.
+    #[error(
+        "one-packet scheduling is for UDP services only; write `protocol = \"udp\"`, or remove \
+         `one_packet`"
+    )]
+    OnePacketWithoutUdp,
     /// A real server that no route leads to.
     #[error(
         "no route leads to real server {rip}; write a [[route]] with `to = \"{rip}/32\"` (or its \

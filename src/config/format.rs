@@ -143,6 +143,7 @@ pub(super) static SERVICE: TableFormat = TableFormat {
         key("protocol", "\"tcp\""),
         key("scheduler", "\"wlc\""),
         key("scheduler_flags", "[\"sh-port\"]"),
+        key("one_packet", "true"),
         key("real_server", "[[service.real_server]]"),
     ],
 };

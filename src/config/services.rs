@@ -88,8 +88,17 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
     let schedulers = SchedulerKind::ALL.map(|kind| (kind.name(), kind));
     let scheduler = table.choice("scheduler", &schedulers, findings);
     let flags = read_flags(table, findings);
+    let one_packet = table.switch("one_packet", findings).unwrap_or_default();
     let servers = read_servers(table, findings);
+    let protocol_is_wrong = protocol.is_none() && table.has("protocol");
     let protocol = protocol.map_or(Protocol::Tcp, Spanned::into_inner);
+    if one_packet
+        && protocol != Protocol::Udp
+        && !protocol_is_wrong
+        && let Some(span) = table.value_span("one_packet")
+    {
+        findings.refuse(span, Problem::OnePacketWithoutUdp);
+    }
     let scheduler = scheduler.map(Spanned::into_inner).unwrap_or_default();
     let address = address?;
     let doubt_address = *address.get_ref();
@@ -110,7 +119,11 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
         address,
         servers,
         protocol,
-        options: ServiceOptions { scheduler, flags },
+        options: ServiceOptions {
+            scheduler,
+            flags,
+            one_packet,
+        },
     })
 }
 

@@ -314,7 +314,7 @@ impl Services {
             service.edits.push(ServiceEdit::SchedulerSet(weights));
             self.changed.push(service.index);
         } else if service.options != options {
-            service.edits.push(ServiceEdit::FlagsChanged);
+            service.edits.push(ServiceEdit::OptionsChanged);
             self.changed.push(service.index);
         }
         service.options = options;

@@ -48,6 +48,15 @@ enum Fate {
     Replace,
 }
 
+/// What scheduling came to.
+struct Picked {
+    server: RealServerIndex,
+    /// Whether the server is for this packet alone: one-packet scheduling
+    /// counts a connection and keeps none, so that neither loads nor
+    /// thresholds know of it.
+    one_packet: bool,
+}
+
 impl<D: Driver> Pipeline<D> {
     /// The real server of a TCP or UDP packet; opens, advances and ends
     /// connections on the way.
@@ -79,8 +88,12 @@ impl<D: Driver> Pipeline<D> {
         if let Some(index) = index {
             self.end(index);
         }
-        let server = picked?;
-        self.open(server, flow, now)?;
+        let Picked { server, one_packet } = picked?;
+        if one_packet {
+            self.counters.server(server.as_usize()).connections.add(1);
+        } else {
+            self.open(server, flow, now)?;
+        }
         self.count_packet_of(server, total_len);
         Ok(server)
     }
@@ -112,7 +125,7 @@ impl<D: Driver> Pipeline<D> {
     }
 
     /// Picks a real server for a packet without a connection.
-    fn schedule(&mut self, flow: &Flow, now: CoarseTime) -> Result<RealServerIndex, Exit> {
+    fn schedule(&mut self, flow: &Flow, now: CoarseTime) -> Result<Picked, Exit> {
         let vip = Ipv4Addr::from(flow.key.vip);
         if !self.state.local.contains(&vip) {
             return Err(Exit::Drop(DropReason::NotLocal));
@@ -121,6 +134,7 @@ impl<D: Driver> Pipeline<D> {
         if is_martian(client) || self.state.local.contains(&client) {
             return Err(Exit::Drop(DropReason::MartianSource));
         }
+        let is_udp = flow.protocol() == Some(Protocol::Udp);
         let may_open = match flow.protocol() {
             Some(Protocol::Tcp) => {
                 (flow.is_syn() || self.state.tunables.sloppy_tcp) && flow.tcp_flags & TCP_RST == 0
@@ -141,7 +155,9 @@ impl<D: Driver> Pipeline<D> {
                     now,
                 };
                 let server = self.schedulers.pick(index, &request);
-                server.ok_or(Exit::Punt(PuntReason::NoServer))
+                let server = server.ok_or(Exit::Punt(PuntReason::NoServer))?;
+                let one_packet = service.options.one_packet && is_udp;
+                Ok(Picked { server, one_packet })
             }
             _ => Err(Exit::Punt(PuntReason::Local)),
         }

@@ -174,7 +174,7 @@ impl Schedulers {
                 ServiceEdit::SchedulerSet(weights) => {
                     *slot = Some(start(service.options.scheduler, weights));
                 }
-                ServiceEdit::FlagsChanged => {}
+                ServiceEdit::OptionsChanged => {}
                 ServiceEdit::ListChanged(change, weights) => {
                     if let Some(state) = slot {
                         state.list_changed(change, weights);

@@ -44,7 +44,10 @@ pub(super) fn service(
         .collect();
     ServiceForwarding {
         address,
-        options: ServiceOptions { scheduler, flags },
+        options: ServiceOptions {
+            flags,
+            ..ServiceOptions::from(scheduler)
+        },
         servers: servers.into(),
         table: HashTable::build(scheduler, &hashed).map(Arc::new),
         edits: Arc::new([]),

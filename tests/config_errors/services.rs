@@ -509,3 +509,25 @@ director.toml:12: `weight` is 70000; write a whole number from 0 to 65535
 ",
     );
 }
+
+#[test]
+fn one_packet_scheduling_of_tcp_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+one_packet = true
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:7: one-packet scheduling is for UDP services only; write `protocol = "udp"`, or remove `one_packet`
+    one_packet = true
+                 ^^^^
+"#,
+    );
+}

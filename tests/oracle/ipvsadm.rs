@@ -445,8 +445,11 @@ impl Arguments {
         if self.persistent.is_some() || self.netmask.is_some() || self.pe.is_some() {
             return Err(unsupported("persistence"));
         }
-        if self.ops {
-            return Err(unsupported("one-packet scheduling"));
+        if self.ops && self.udp_service.is_none() {
+            return Err(invalid(
+                "One-Packet Scheduling is only for UDP virtual services",
+                2,
+            ));
         }
         let name = self.scheduler.as_deref().unwrap_or("wlc");
         let scheduler = name
@@ -457,7 +460,11 @@ impl Arguments {
             .into_iter()
             .try_fold(SchedulerFlags::default(), SchedulerFlags::with)
             .ok_or_else(|| invalid("Invalid sched flags", 2))?;
-        Ok(ServiceOptions { scheduler, flags })
+        Ok(ServiceOptions {
+            scheduler,
+            flags,
+            one_packet: self.ops,
+        })
     }
 
     /// The real server. Its port, if one is named, is of no effect: a tunnelled

@@ -324,6 +324,7 @@ fn listed_service(service: &ServiceStatus) -> ListedService {
         address: service.key.address,
         scheduler: service.options.scheduler.name(),
         flags: service.options.flags.names(service.options.scheduler),
+        one_packet: service.options.one_packet,
         statistics: listed_statistics(&service.statistics),
         servers: servers.collect(),
     }

@@ -15,6 +15,8 @@ pub struct ListedService {
     pub scheduler: &'static str,
     /// Names of its flags.
     pub flags: Vec<String>,
+    /// One-packet scheduling.
+    pub one_packet: bool,
     pub statistics: Statistics,
     /// Newest first.
     pub servers: Vec<ListedServer>,
@@ -85,6 +87,9 @@ pub fn services(
             let _ = write!(text, "{name} {}", service.scheduler);
             if !service.flags.is_empty() {
                 let _ = write!(text, " ({})", service.flags.join(","));
+            }
+            if service.one_packet {
+                text.push_str(" ops");
             }
             text.push('\n');
         }
@@ -158,6 +163,9 @@ pub fn save(listed: &[ListedService]) -> String {
         let _ = write!(text, "-A {name} -s {}", service.scheduler);
         if !service.flags.is_empty() {
             let _ = write!(text, " -b {}", service.flags.join(","));
+        }
+        if service.one_packet {
+            text.push_str(" -o");
         }
         text.push('\n');
         let mut servers: Vec<&ListedServer> = service.servers.iter().collect();

@@ -1,6 +1,8 @@
 //! Services and connections, laid out as `ipvsadm` does.
 #![forbid(unsafe_code)]
 
+use std::fmt::Write as _;
+
 use crate::{
     cli::{
         format::{bytes, count, minutes},
@@ -119,14 +121,17 @@ pub(super) fn connections(connections: &[ConnectionStatus], total: u64, truncate
     format!("{table}\n{shown} shown of {total} in all tables{more}")
 }
 
-/// As `ipvsadm -Ln` prints it: "mh (mh-port)".
+/// As `ipvsadm -Ln` prints it: "mh (mh-port)", "rr ops".
 fn scheduler(options: ServiceOptions) -> String {
+    let mut text = options.scheduler.to_string();
     let flags = options.flags.names(options.scheduler);
-    if flags.is_empty() {
-        options.scheduler.to_string()
-    } else {
-        format!("{} ({})", options.scheduler, flags.join(","))
+    if !flags.is_empty() {
+        let _ = write!(text, " ({})", flags.join(","));
     }
+    if options.one_packet {
+        text.push_str(" ops");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -204,6 +209,16 @@ TCP  192.0.2.10:80 wlc                               0       0      0 B
   -> 10.0.0.3      Tunnel         1     12 1.23M    99   12.3M 7.00 GiB no ARP from 10.0.0.3
   -> 10.0.0.2      Tunnel         0     12 1.23M    99   12.3M 7.00 GiB quiesced
   -> 10.0.0.1      Tunnel         1     12 1.23M    99   12.3M 7.00 GiB up lan";
+
+    #[test]
+    fn one_packet_scheduling_is_shown_as_ops() {
+        let options = ServiceOptions {
+            one_packet: true,
+            ..ServiceOptions::from(SchedulerKind::Rr)
+        };
+        assert_eq!(scheduler(options), "rr ops");
+        assert_eq!(scheduler(ServiceOptions::from(SchedulerKind::Rr)), "rr");
+    }
 
     #[test]
     fn a_director_without_services_says_so() {

@@ -62,6 +62,35 @@ fn service_commands_in_short_and_long_options() {
 }
 
 #[test]
+fn one_packet_scheduling_is_for_udp_alone() {
+    let key = service(Protocol::Udp, "198.51.100.10:53");
+    let options = ServiceOptions {
+        one_packet: true,
+        ..ServiceOptions::from(SchedulerKind::Rr)
+    };
+    for (line, command) in [
+        (
+            "-A -u 198.51.100.10:53 -s rr -o",
+            Command::AddService(key, options),
+        ),
+        (
+            "-E -u 198.51.100.10:53 -s rr --ops",
+            Command::EditService(key, options),
+        ),
+    ] {
+        assert_eq!(parse_line(line), Ok(Invocation::Change(command)), "{line}");
+    }
+    // Recorded in 08_ops.
+    assert_eq!(
+        parse_line("-A -t 198.51.100.10:80 -s rr -o"),
+        Err(invalid(
+            "One-Packet Scheduling is only for UDP virtual services",
+            2
+        ))
+    );
+}
+
+#[test]
 fn server_commands_take_weight_and_thresholds() {
     let key = service(Protocol::Udp, "198.51.100.10:53");
     let rip = server("10.0.0.12");
@@ -238,7 +267,6 @@ fn what_this_version_cannot_do_is_named() {
             "-A -t 198.51.100.10:0 -s rr -p 360",
             "a service on all ports",
         ),
-        ("-A -u 198.51.100.10:53 -s rr -o", "one-packet scheduling"),
         ("-A -f 5 -s rr", "a service by firewall mark"),
         ("-A -f 6 -6 -s rr", "a service by firewall mark"),
         ("-A --sctp-service 198.51.100.10:132 -s lc", "SCTP"),

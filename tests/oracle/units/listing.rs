@@ -54,6 +54,7 @@ fn recorded_services() -> Vec<ListedService> {
             address: address("198.51.100.10:53"),
             scheduler: "rr",
             flags: Vec::new(),
+            one_packet: true,
             statistics: statistics([3, 3, 180]),
             servers: vec![server("10.0.0.12:53", (1, 0, 0), (0, 0), [3, 3, 0, 180, 0])],
         },
@@ -62,6 +63,7 @@ fn recorded_services() -> Vec<ListedService> {
             address: address("198.51.100.10:80"),
             scheduler: "wlc",
             flags: Vec::new(),
+            one_packet: false,
             statistics: statistics([6, 13, 2020]),
             servers: vec![
                 server("10.0.0.13:80", (0, 0, 0), (0, 0), [0; 5]),
@@ -84,7 +86,7 @@ TCP  198.51.100.10:80 wlc
   -> 10.0.0.11:80                 Tunnel  3      3          0         
   -> 10.0.0.12:80                 Tunnel  2      2          1         
   -> 10.0.0.13:80                 Tunnel  0      0          0         
-UDP  198.51.100.10:53 rr
+UDP  198.51.100.10:53 rr ops
   -> 10.0.0.12:53                 Tunnel  1      0          0         
 "
     );
@@ -97,7 +99,7 @@ fn unsorted_list_keeps_the_order() {
         "\
 Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
-UDP  198.51.100.10:53 rr
+UDP  198.51.100.10:53 rr ops
   -> 10.0.0.12:53                 Tunnel  1      0          0         
 TCP  198.51.100.10:80 wlc
   -> 10.0.0.13:80                 Tunnel  0      0          0         
@@ -153,7 +155,7 @@ TCP  198.51.100.10:80 wlc
   -> 10.0.0.11:80                 0          0          3          0         
   -> 10.0.0.12:80                 1000       800        2          1         
   -> 10.0.0.13:80                 0          0          0          0         
-UDP  198.51.100.10:53 rr
+UDP  198.51.100.10:53 rr ops
   -> 10.0.0.12:53                 0          0          0          0         
 "
     );
@@ -196,7 +198,7 @@ fn save_prints_command_lines_as_recorded() {
 -a -t 198.51.100.10:80 -r 10.0.0.11:80 -i -w 3 --tun-type ipip
 -a -t 198.51.100.10:80 -r 10.0.0.12:80 -i -w 2 --tun-type ipip
 -a -t 198.51.100.10:80 -r 10.0.0.13:80 -i -w 0 --tun-type ipip
--A -u 198.51.100.10:53 -s rr
+-A -u 198.51.100.10:53 -s rr -o
 -a -u 198.51.100.10:53 -r 10.0.0.12:53 -i -w 1 --tun-type ipip
 "
     );
