@@ -35,9 +35,9 @@ pub struct FlowKeyV4 {
     pub client: u32,
     /// The virtual address (VIP).
     pub vip: u32,
-    /// The client's TCP or UDP port.
+    /// The client's TCP, UDP or SCTP port.
     pub client_port: u16,
-    /// The service's TCP or UDP port.
+    /// The service's TCP, UDP or SCTP port.
     pub service_port: u16,
     /// The number in the IP header's protocol field (IANA).
     pub protocol: u8,

@@ -23,6 +23,8 @@ pub enum Protocol {
     Tcp = 6,
     /// RFC 768.
     Udp = 17,
+    /// RFC 9260.
+    Sctp = 132,
 }
 
 impl Protocol {
@@ -36,6 +38,7 @@ impl Protocol {
         match number {
             6 => Some(Self::Tcp),
             17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
             _ => None,
         }
     }
@@ -46,6 +49,7 @@ impl fmt::Display for Protocol {
         f.pad(match self {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
         })
     }
 }

@@ -100,8 +100,8 @@ fn mistakes_on_the_command_line_exit_with_2() {
             "invalid value 'x' for '--limit <N>'",
         ),
         (
-            &["show", "connections", "--service", "sctp/192.0.2.1:80"],
-            "write tcp or udp",
+            &["show", "connections", "--service", "dccp/192.0.2.1:80"],
+            "write tcp, udp or sctp",
         ),
         (&["realserver", "--local", "192.0.2.1"], "--vip <VIP>"),
         (

@@ -90,9 +90,10 @@ impl FromStr for ServiceFilter {
             None => (Protocol::Tcp, text),
             Some(("tcp", address)) => (Protocol::Tcp, address),
             Some(("udp", address)) => (Protocol::Udp, address),
+            Some(("sctp", address)) => (Protocol::Sctp, address),
             Some((protocol, _)) => {
                 return Err(format!(
-                    "there is no protocol \"{protocol}\"; write tcp or udp"
+                    "there is no protocol \"{protocol}\"; write tcp, udp or sctp"
                 ));
             }
         };
@@ -177,9 +178,9 @@ mod tests {
             "TCP [2001:db8::1]:80"
         );
         assert!(
-            parse("sctp/192.0.2.10:80")
+            parse("dccp/192.0.2.10:80")
                 .unwrap_err()
-                .contains("write tcp or udp")
+                .contains("write tcp, udp or sctp")
         );
         assert!(parse("192.0.2.10").unwrap_err().contains("is not VIP:port"));
     }

@@ -83,7 +83,11 @@ pub(super) fn read_services(
 fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Option<ServiceDraft> {
     let address = table.parsed("address", parse_service_address, findings);
     let address = table.require("address", address, findings);
-    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let protocols = [
+        ("tcp", Protocol::Tcp),
+        ("udp", Protocol::Udp),
+        ("sctp", Protocol::Sctp),
+    ];
     let protocol = table.choice("protocol", &protocols, findings);
     let schedulers = SchedulerKind::ALL.map(|kind| (kind.name(), kind));
     let scheduler = table.choice("scheduler", &schedulers, findings);

@@ -2,7 +2,7 @@
 //!
 //! [`Table`] is bounded and allocated at start, keeps each IPv4 connection in
 //! one cache line, and lets a worker ask for the lines of a whole burst before
-//! it looks at the first. [`state`] follows TCP by the client's packets alone,
+//! it looks at the first. [`state`] and [`sctp`] follow connections by the client's packets alone,
 //! and a timer wheel inside the table ends connections that fall silent.
 //!
 //! A table belongs to one worker. It knows no services, schedulers or
@@ -12,6 +12,7 @@
 
 mod entry;
 mod opening_queue;
+pub mod sctp;
 pub mod state;
 mod table;
 pub mod time;

@@ -1,5 +1,5 @@
-//! TCP states as a director sees them that only gets the client's packets,
-//! and how long an idle connection lives in each.
+//! States of connections, TCP's as a director sees them that only gets the
+//! client's packets, and how long an idle connection lives in each.
 //!
 //! The answers of real servers never pass a tunnelling director, so these are
 //! the states that Linux IPVS derives from one direction, under the names that
@@ -29,11 +29,23 @@ pub enum State {
     Close = 6,
     /// UDP knows no states.
     Udp = 7,
+    /// SCTP: the client sent an INIT.
+    SctpInit1 = 8,
+    /// SCTP: the client sent an INIT again.
+    SctpInit = 9,
+    /// SCTP: the client answered an INIT of the real server.
+    SctpCookieEchoed = 10,
+    /// SCTP: the client answered the real server's cookie.
+    SctpEstablished = 11,
+    /// SCTP: the client began to shut the association down.
+    SctpShutdownReceived = 12,
+    /// SCTP: the association was shut down or aborted.
+    SctpClosed = 13,
 }
 
 impl State {
     /// All states, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::SynRecv,
         Self::SynAck,
         Self::Established,
@@ -41,20 +53,33 @@ impl State {
         Self::TimeWait,
         Self::Close,
         Self::Udp,
+        Self::SctpInit1,
+        Self::SctpInit,
+        Self::SctpCookieEchoed,
+        Self::SctpEstablished,
+        Self::SctpShutdownReceived,
+        Self::SctpClosed,
     ];
 
     /// Whether the connection counts as active in lc, wlc and displays; all
-    /// others count as inactive.
+    /// others count as inactive. No list of servers with SCTP connections has
+    /// been recorded; of those an established one is taken for active.
     #[inline]
     pub const fn is_active(self) -> bool {
-        matches!(self, Self::SynRecv | Self::SynAck | Self::Established)
+        matches!(
+            self,
+            Self::SynRecv | Self::SynAck | Self::Established | Self::SctpEstablished
+        )
     }
 
     /// Whether the client has so far only asked for a connection. These are
     /// the first to go when the table runs full.
     #[inline]
     pub const fn is_embryonic(self) -> bool {
-        matches!(self, Self::SynRecv | Self::SynAck)
+        matches!(
+            self,
+            Self::SynRecv | Self::SynAck | Self::SctpInit1 | Self::SctpInit
+        )
     }
 
     /// The name that `ipvsadm -Lcn` prints.
@@ -62,11 +87,16 @@ impl State {
         match self {
             Self::SynRecv => "SYN_RECV",
             Self::SynAck => "SYNACK",
-            Self::Established => "ESTABLISHED",
+            Self::Established | Self::SctpEstablished => "ESTABLISHED",
             Self::FinWait => "FIN_WAIT",
             Self::TimeWait => "TIME_WAIT",
             Self::Close => "CLOSE",
             Self::Udp => "UDP",
+            Self::SctpInit1 => "INIT1",
+            Self::SctpInit => "INIT",
+            Self::SctpCookieEchoed => "C-ECHOED",
+            Self::SctpShutdownReceived => "S-RECEIVED",
+            Self::SctpClosed => "CLOSED",
         }
     }
 
@@ -81,6 +111,12 @@ impl State {
             5 => Some(Self::TimeWait),
             6 => Some(Self::Close),
             7 => Some(Self::Udp),
+            8 => Some(Self::SctpInit1),
+            9 => Some(Self::SctpInit),
+            10 => Some(Self::SctpCookieEchoed),
+            11 => Some(Self::SctpEstablished),
+            12 => Some(Self::SctpShutdownReceived),
+            13 => Some(Self::SctpClosed),
             _ => None,
         }
     }
@@ -97,14 +133,14 @@ impl fmt::Display for State {
 /// opens a connection. `secure` tells whether `secure_tcp` is on.
 ///
 /// Of several flags the first of RST, SYN, FIN, ACK counts; a packet with none
-/// of them is "null". A UDP connection stays one.
+/// of them is "null". UDP and SCTP connections stay as they are.
 ///
 /// No RST or null packet to a connection in SYNACK has been recorded; such a
 /// connection closes, which is the cautious choice: unlike `SYN_RECV` it would
 /// otherwise live for two minutes.
 #[inline]
 pub const fn transition(state: Option<State>, flags: u8, secure: bool) -> State {
-    use State::{Close, Established, FinWait, SynAck, SynRecv, TimeWait, Udp};
+    use State::{Close, Established, FinWait, SynAck, SynRecv, TimeWait};
     let opening = if secure { SynAck } else { SynRecv };
     let [syn, fin, ack, rst, null] = match state {
         None => [opening, Close, Established, Close, Close],
@@ -114,7 +150,7 @@ pub const fn transition(state: Option<State>, flags: u8, secure: bool) -> State 
         Some(FinWait) => [opening, FinWait, FinWait, Close, Close],
         Some(TimeWait) => [opening, TimeWait, TimeWait, Close, Close],
         Some(Close) => [opening, Close, Close, Close, Close],
-        Some(Udp) => [Udp; 5],
+        Some(other) => [other; 5],
     };
     match Signal::of(flags) {
         Signal::Syn => syn,
@@ -167,6 +203,15 @@ impl StateTimeouts {
                 State::FinWait => timeouts.tcp_fin,
                 State::Close => 10,
                 State::Udp => timeouts.udp,
+                // Those of SCTP cannot be chosen. Not recorded are INIT and
+                // C-ECHOED, which have to outlast a retransmission: its
+                // timer is 60 seconds at most (RFC 9260 section 16).
+                State::SctpInit1 => 4,
+                State::SctpEstablished => 900,
+                State::SctpInit
+                | State::SctpCookieEchoed
+                | State::SctpShutdownReceived
+                | State::SctpClosed => 61,
             })
         }))
     }
@@ -182,6 +227,12 @@ impl StateTimeouts {
             time_wait,
             close,
             udp,
+            sctp_init1,
+            sctp_init,
+            sctp_cookie_echoed,
+            sctp_established,
+            sctp_shutdown_received,
+            sctp_closed,
         ] = self.0;
         match state {
             State::SynRecv => syn_recv,
@@ -191,6 +242,12 @@ impl StateTimeouts {
             State::TimeWait => time_wait,
             State::Close => close,
             State::Udp => udp,
+            State::SctpInit1 => sctp_init1,
+            State::SctpInit => sctp_init,
+            State::SctpCookieEchoed => sctp_cookie_echoed,
+            State::SctpEstablished => sctp_established,
+            State::SctpShutdownReceived => sctp_shutdown_received,
+            State::SctpClosed => sctp_closed,
         }
     }
 }
@@ -464,13 +521,15 @@ mod tests {
             udp: u32::MAX,
         });
         let seconds = State::ALL.map(|state| timeouts.of(state).as_seconds());
-        assert_eq!(seconds, [60, 120, 1, 7, 120, 10, 31 * 86_400]);
+        let chosen = [60, 120, 1, 7, 120, 10, 31 * 86_400];
+        assert_eq!(seconds[..7], chosen);
+        assert_eq!(seconds[7..], [4, 61, 61, 900, 61, 61]);
     }
 
     #[test]
     fn numbers_of_states_are_stable() {
         assert_eq!(State::from_number(0), None);
-        assert_eq!(State::from_number(8), None);
+        assert_eq!(State::from_number(14), None);
         for state in State::ALL {
             assert_eq!(State::from_number(state as u8), Some(state));
         }

@@ -443,7 +443,7 @@ impl<K: FlowKey> Table<K> {
 
 /// Why a connection may be evicted.
 enum Worth {
-    /// It has only seen a SYN.
+    /// It has only seen a SYN or INIT.
     Embryonic,
     /// Few packets, none of them recent.
     Idle,
@@ -461,7 +461,8 @@ fn worth<K: FlowKey>(entry: &Entry<K>, now: CoarseTime) -> Option<Worth> {
     }
     let is_idle = now.steps_since(entry.seen()) >= IDLE_STEPS_MIN;
     let has_few_packets = entry.packets() <= EVICTABLE_PACKETS_MAX;
-    (state != State::Established && is_idle && has_few_packets).then_some(Worth::Idle)
+    let is_established = matches!(state, State::Established | State::SctpEstablished);
+    (!is_established && is_idle && has_few_packets).then_some(Worth::Idle)
 }
 
 /// One step more than `timeout`, since `now` is rounded down to a step: the

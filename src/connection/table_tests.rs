@@ -180,8 +180,8 @@ impl Modelled {
     fn may_be_evicted(&self, now: u32) -> bool {
         let is_idle = now.wrapping_sub(self.seen) >= 16;
         match self.state {
-            State::SynRecv | State::SynAck => true,
-            State::Established => false,
+            State::SynRecv | State::SynAck | State::SctpInit1 | State::SctpInit => true,
+            State::Established | State::SctpEstablished => false,
             _ => is_idle && self.packets <= 3,
         }
     }

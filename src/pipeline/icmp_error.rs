@@ -3,7 +3,7 @@
 
 use super::{
     DropReason, Exit,
-    parse::{PROTOCOL_TCP, PROTOCOL_UDP},
+    parse::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP},
 };
 use crate::{flow::FlowKeyV4, wire::checksum::Sum};
 
@@ -37,7 +37,7 @@ pub(super) fn flow_of_error(message: &[u8]) -> Result<FlowKeyV4, Exit> {
     if header[0] >> 4 != 4
         || header_len < 20
         || offset != 0
-        || !matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP)
+        || !matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_SCTP)
     {
         return Err(UNRELATED);
     }

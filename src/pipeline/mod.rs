@@ -218,16 +218,12 @@ impl<D: Driver> Pipeline<D> {
         now: CoarseTime,
     ) -> Result<Route, (Exit, Option<RealServerIndex>)> {
         let server = match parsed.payload {
-            Payload::Flow(key, tcp_flags) => {
+            Payload::Flow(key, signal) => {
                 if parsed.has_options {
                     receive_options(packet, parsed.inner, key.vip.into())
                         .map_err(|exit| (exit, None))?;
                 }
-                let flow = Flow {
-                    key,
-                    hash,
-                    tcp_flags,
-                };
+                let flow = Flow { key, hash, signal };
                 let server = self.server_of_flow(&flow, parsed.inner.total_len, now);
                 let server = server.map_err(|exit| (exit, None))?;
                 return self.reach(packet, parsed, server, false).map_err(|exit| {

@@ -30,7 +30,8 @@ pub(super) struct Parsed {
 /// What an IPv4 packet carries.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Payload {
-    /// A TCP segment or UDP datagram: the flow, and TCP's flags (0 for UDP).
+    /// A TCP segment, UDP datagram or SCTP packet: the flow, and TCP's flags or
+    /// the type of SCTP's first chunk (0 for UDP).
     Flow(FlowKeyV4, u8),
     /// An ICMP message that starts this many bytes into the frame.
     Icmp {
@@ -119,6 +120,7 @@ fn parse_ipv4(frame: &[u8], l3_offset: u8) -> Result<Parsed, Exit> {
         match header[9] {
             PROTOCOL_TCP => parse_tcp(l4, source, destination)?,
             PROTOCOL_UDP => parse_udp(l4, source, destination)?,
+            PROTOCOL_SCTP => parse_sctp(l4, source, destination)?,
             PROTOCOL_ICMP => Payload::Icmp {
                 message_offset: u16::from(l3_offset) + u16::from(header[0] & 0x0f) * 4,
                 destination: destination_ip,
@@ -162,6 +164,18 @@ fn parse_udp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
     Ok(Payload::Flow(flow(header, client, vip, PROTOCOL_UDP), 0))
 }
 
+/// The common header and the head of the first chunk (RFC 9260 section 3).
+#[inline]
+fn parse_sctp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
+    let header: &[u8; 16] = l4
+        .first_chunk()
+        .ok_or(Exit::Drop(DropReason::TruncatedL4))?;
+    Ok(Payload::Flow(
+        flow(header, client, vip, PROTOCOL_SCTP),
+        header[12],
+    ))
+}
+
 #[inline]
 fn flow<const N: usize>(header: &[u8; N], client: u32, vip: u32, protocol: u8) -> FlowKeyV4 {
     let (client_port, service_port) = match header.first_chunk::<4>() {
@@ -183,5 +197,6 @@ const ETHER_TYPE_VLAN: u16 = EtherType::VLAN.0;
 const PROTOCOL_ICMP: u8 = IpProtocol::ICMP.0;
 pub(super) const PROTOCOL_TCP: u8 = IpProtocol::TCP.0;
 pub(super) const PROTOCOL_UDP: u8 = IpProtocol::UDP.0;
+pub(super) const PROTOCOL_SCTP: u8 = IpProtocol::SCTP.0;
 /// More-fragments flag and offset.
 const FRAGMENT_MASK: u16 = 0x3fff;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::{DropReason, Exit, Pipeline, PuntReason, icmp_error, is_martian};
 use crate::{
-    connection::{CoarseTime, EntryIndex, NewEntry, State, transition},
+    connection::{CoarseTime, EntryIndex, NewEntry, State, sctp, transition},
     flow::{FlowHash, FlowKeyV4},
     forwarding::{Presence, RealServerIndex, ServiceAddress},
     io::Driver,
@@ -14,12 +14,12 @@ use crate::{
     wire::tcp::TcpFlags,
 };
 
-/// A TCP or UDP packet's flow.
+/// The flow of a packet of a load-balanced protocol.
 pub(super) struct Flow {
     pub(super) key: FlowKeyV4,
     pub(super) hash: FlowHash,
-    /// 0 for UDP.
-    pub(super) tcp_flags: u8,
+    /// TCP's flags, the type of SCTP's first chunk, 0 for UDP.
+    pub(super) signal: u8,
 }
 
 impl Flow {
@@ -27,8 +27,13 @@ impl Flow {
         Protocol::from_number(self.key.protocol)
     }
 
-    fn is_syn(&self) -> bool {
-        self.tcp_flags & TCP_SYN != 0
+    /// Whether the packet asks for a new connection: a TCP SYN or an SCTP INIT.
+    fn is_opening(&self) -> bool {
+        match self.protocol() {
+            Some(Protocol::Tcp) => self.signal & TCP_SYN != 0,
+            Some(Protocol::Sctp) => self.signal == sctp::INIT,
+            _ => false,
+        }
     }
 
     fn service_address(&self) -> Option<ServiceAddress> {
@@ -58,7 +63,7 @@ struct Picked {
 }
 
 impl<D: Driver> Pipeline<D> {
-    /// The real server of a TCP or UDP packet; opens, advances and ends
+    /// The real server of a TCP, UDP or SCTP packet; opens, advances and ends
     /// connections on the way.
     #[inline]
     pub(super) fn server_of_flow(
@@ -107,7 +112,7 @@ impl<D: Driver> Pipeline<D> {
         let server = RealServerIndex(entry.server());
         let tunables = &self.state.tunables;
         let forwarding = self.state.server(server);
-        if flow.is_syn() {
+        if flow.is_opening() {
             let quiesced = forwarding.is_some_and(|server| server.quiesced);
             if (tunables.expire_nodest_conn && quiesced)
                 || may_reuse(entry.state(), tunables.conn_reuse_mode)
@@ -137,8 +142,9 @@ impl<D: Driver> Pipeline<D> {
         let is_udp = flow.protocol() == Some(Protocol::Udp);
         let may_open = match flow.protocol() {
             Some(Protocol::Tcp) => {
-                (flow.is_syn() || self.state.tunables.sloppy_tcp) && flow.tcp_flags & TCP_RST == 0
+                (flow.is_opening() || self.state.tunables.sloppy_tcp) && flow.signal & TCP_RST == 0
             }
+            Some(Protocol::Sctp) => flow.is_opening(),
             Some(Protocol::Udp) => true,
             None => false,
         };
@@ -224,7 +230,7 @@ impl<D: Driver> Pipeline<D> {
     /// The director itself is the real server and answers a segment with a
     /// reset, which ends the connection.
     pub(super) fn close_as_host(&mut self, flow: &Flow, now: CoarseTime) {
-        let is_answered = flow.protocol() == Some(Protocol::Tcp) && flow.tcp_flags & TCP_RST == 0;
+        let is_answered = flow.protocol() == Some(Protocol::Tcp) && flow.signal & TCP_RST == 0;
         let found = self.connections.find(flow.hash, &flow.key);
         let Some(index) = found.filter(|_| is_answered) else {
             return;
@@ -276,17 +282,19 @@ impl<D: Driver> Pipeline<D> {
 
 #[inline]
 fn state_after(before: Option<State>, flow: &Flow, tunables: &Tunables) -> State {
-    if flow.key.protocol == Protocol::Udp.number() {
-        return State::Udp;
+    match flow.protocol() {
+        Some(Protocol::Sctp) => sctp::transition(before, flow.signal),
+        Some(Protocol::Udp) => State::Udp,
+        _ => transition(before, flow.signal, tunables.secure_tcp != 0),
     }
-    transition(before, flow.tcp_flags, tunables.secure_tcp != 0)
 }
 
-/// Whether a SYN on a connection in this state begins a new one
-/// (`conn_reuse_mode`).
+/// Whether a SYN or INIT on a connection in this state begins a new one
+/// (`conn_reuse_mode`). For SCTP this is not recorded: CLOSED is taken as TCP's
+/// CLOSE is.
 const fn may_reuse(state: State, conn_reuse_mode: u32) -> bool {
     match state {
-        State::TimeWait | State::Close => conn_reuse_mode != 0,
+        State::TimeWait | State::Close | State::SctpClosed => conn_reuse_mode != 0,
         State::FinWait => conn_reuse_mode & 2 != 0,
         _ => false,
     }

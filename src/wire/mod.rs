@@ -33,6 +33,8 @@ impl IpProtocol {
     pub const TCP: Self = Self(6);
     /// UDP (RFC 768).
     pub const UDP: Self = Self(17);
+    /// SCTP (RFC 9260).
+    pub const SCTP: Self = Self(132);
 }
 
 /// The buffer that a message shall be written to is too short for it.

@@ -162,13 +162,13 @@ device = "net_null0"
 addresses = ["192.0.2.10/24"]
 [[service]]
 address = "198.51.100.10:80"
-protocol = "sctp"
+protocol = "dccp"
 [[service.real_server]]
 address = "192.0.2.11"
 "#,
         r#"
-director.toml:7: `protocol` cannot be "sctp"; write "tcp" or "udp"
-    protocol = "sctp"
+director.toml:7: `protocol` cannot be "dccp"; write "tcp", "udp" or "sctp"
+    protocol = "dccp"
                ^^^^^^
 "#,
     );

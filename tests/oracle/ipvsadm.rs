@@ -415,15 +415,20 @@ impl Arguments {
         if self.fwmark_service.is_some() {
             return Err(unsupported("a service by firewall mark"));
         }
-        if self.sctp_service.is_some() {
-            return Err(unsupported("SCTP"));
-        }
-        let (protocol, text) = match (&self.tcp_service, &self.udp_service) {
-            (Some(text), None) => (Protocol::Tcp, text),
-            (None, Some(text)) => (Protocol::Udp, text),
-            (None, None) => return Ok(None),
-            (Some(_), Some(_)) => return Err(invalid("multiple services specified", 2)),
+        let named = [
+            (Protocol::Tcp, &self.tcp_service),
+            (Protocol::Udp, &self.udp_service),
+            (Protocol::Sctp, &self.sctp_service),
+        ];
+        let mut named = named
+            .into_iter()
+            .filter_map(|(protocol, text)| Some((protocol, text.as_ref()?)));
+        let Some((protocol, text)) = named.next() else {
+            return Ok(None);
         };
+        if named.next().is_some() {
+            return Err(invalid("multiple services specified", 2));
+        }
         let (address, service_port) = address_and_port(text)
             .ok_or_else(|| invalid(&format!("illegal virtual server address[:port] {text}"), 2))?;
         if address.is_ipv6() {

@@ -158,6 +158,7 @@ pub fn save(listed: &[ListedService]) -> String {
         let option = match service.protocol {
             Protocol::Tcp => "-t",
             Protocol::Udp => "-u",
+            Protocol::Sctp => "--sctp-service",
         };
         let name = format!("{option} {}", service.address);
         let _ = write!(text, "-A {name} -s {}", service.scheduler);

@@ -30,6 +30,7 @@ mod model;
 mod no_headroom;
 mod properties;
 mod punts;
+mod sctp;
 mod service_changes;
 mod tunnel_errors;
 mod work;

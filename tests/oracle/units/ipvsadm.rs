@@ -51,6 +51,13 @@ fn service_commands_in_short_and_long_options() {
             "--edit-service --tcp-service=198.51.100.10:80 --scheduler wrr",
             Command::EditService(key, options(SchedulerKind::Wrr)),
         ),
+        (
+            "-A --sctp-service 198.51.100.10:132 -s lc",
+            Command::AddService(
+                service(Protocol::Sctp, "198.51.100.10:132"),
+                options(SchedulerKind::Lc),
+            ),
+        ),
         ("-D -t 198.51.100.10:80", Command::DeleteService(key)),
         ("-C", Command::Flush),
         ("-Z", Command::Zero(None)),
@@ -269,7 +276,6 @@ fn what_this_version_cannot_do_is_named() {
         ),
         ("-A -f 5 -s rr", "a service by firewall mark"),
         ("-A -f 6 -6 -s rr", "a service by firewall mark"),
-        ("-A --sctp-service 198.51.100.10:132 -s lc", "SCTP"),
         ("-A -t [2001:db8:ff::10]:80 -s rr", "IPv6"),
         ("-a -t 198.51.100.10:80 -r [2001:db8:2::11]:80 -i", "IPv6"),
         (
