@@ -21,7 +21,7 @@ use crate::{
     connection::StateTimeouts,
     io::PortIndex,
     scheduler::HashTable,
-    service::{Protocol, ServiceOptions, Tunables},
+    service::{Protocol, ServiceOptions, Tunables, TunnelKind},
     wire::ethernet::MacAddr,
 };
 
@@ -257,6 +257,8 @@ pub struct ServerForwarding {
     pub l2_len: u8,
     /// The largest outer packet, in bytes.
     pub mtu: u16,
+    /// What packets are wrapped in.
+    pub tunnel: TunnelKind,
     /// Sum of the 16-bit words of the outer IPv4 header that are the same for
     /// each packet, not folded.
     pub checksum_seed: u32,
@@ -278,6 +280,7 @@ impl ServerForwarding {
         port: PortIndex(0),
         l2_len: 0,
         mtu: 0,
+        tunnel: TunnelKind::Ipip,
         checksum_seed: 0,
         header: [0; OUTER_HEADER_LEN_MAX],
     };
@@ -285,7 +288,8 @@ impl ServerForwarding {
     /// The largest inner packet that fits into the tunnel, in bytes.
     #[inline]
     pub const fn inner_len_max(&self) -> u16 {
-        self.mtu.saturating_sub(20)
+        self.mtu
+            .saturating_sub(20 + self.tunnel.header_len() as u16)
     }
 }
 

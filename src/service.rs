@@ -121,6 +121,9 @@ pub struct ServerOptions {
     /// Below this many connections an overloaded server gets new ones again
     /// (`ipvsadm -y`); with 0 that is below three quarters of the upper one.
     pub lower_threshold: u32,
+    /// What packets to it are wrapped in.
+    #[serde(default)]
+    pub tunnel: TunnelKind,
 }
 
 impl Default for ServerOptions {
@@ -129,9 +132,58 @@ impl Default for ServerOptions {
             weight: 1,
             upper_threshold: 0,
             lower_threshold: 0,
+            tunnel: TunnelKind::Ipip,
         }
     }
 }
+
+/// What packets to a real server are wrapped in (`ipvsadm --tun-type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TunnelKind {
+    /// IPv4 in IPv4 (RFC 2003).
+    #[default]
+    Ipip,
+    /// Generic Routing Encapsulation (RFC 2784).
+    Gre {
+        /// Whether the header has a checksum.
+        checksum: bool,
+    },
+    /// Generic UDP Encapsulation, version 0.
+    Gue {
+        /// The destination port of the outer UDP header.
+        l4_port: u16,
+        /// Whether the outer UDP header has a checksum.
+        checksum: bool,
+    },
+}
+
+impl TunnelKind {
+    /// Bytes between the outer IP header and the inner packet.
+    pub const fn header_len(self) -> u8 {
+        match self {
+            Self::Ipip => 0,
+            Self::Gre { checksum: false } => 4,
+            Self::Gre { checksum: true } => 8,
+            Self::Gue { .. } => 12,
+        }
+    }
+}
+
+impl fmt::Display for TunnelKind {
+    /// As `ipvsadm --tun-info` shows it: `gue:6080:+c`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = |checksum| if checksum { '+' } else { '-' };
+        match *self {
+            Self::Ipip => f.pad("ipip"),
+            Self::Gre { checksum } => f.pad(&format!("gre:{}c", sign(checksum))),
+            Self::Gue { l4_port, checksum } => f.pad(&format!("gue:{l4_port}:{}c", sign(checksum))),
+        }
+    }
+}
+
+/// The port of GUE unless another is named (IANA).
+pub const GUE_L4_PORT: u16 = 6080;
 
 /// The largest weight of a real server, as `ipvsadm` takes it.
 pub const WEIGHT_MAX: u32 = 65_535;

@@ -1,18 +1,23 @@
-//! IP in IP: writing the outer header (RFC 2003) in front of a packet.
+//! Writing the outer header in front of a packet: IP in IP (RFC 2003), and GRE
+//! and GUE with a header of theirs in between.
 //!
 //! Works in place in the packet's headroom with the real server's ready-made
 //! header. Lengths come from the inner IP header, never from the buffer, so
 //! that Ethernet padding does not travel on.
 #![forbid(unsafe_code)]
 
-use crate::{forwarding::ServerForwarding, io::Packet};
+mod gre;
+mod gue;
 
-/// What of the inner IPv4 header the outer one depends on.
+use crate::{forwarding::ServerForwarding, io::Packet, service::TunnelKind};
+
+/// What of the inner IPv4 header the outer one depends on. With a header in
+/// between, that and the inner packet are the payload of the outer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inner {
-    /// Where the inner header stands in the frame.
+    /// Where the payload of the outer packet begins in the frame.
     pub l3_offset: u8,
-    /// Total length, at least 20.
+    /// Length of that payload, at least 20.
     pub total_len: u16,
     /// DSCP and ECN.
     pub tos: u8,
@@ -39,7 +44,7 @@ pub struct NoHeadroom;
 /// for the caller to check.
 ///
 /// # Errors
-/// [`NoHeadroom`], and the frame is unchanged but for cut padding.
+/// [`NoHeadroom`]; padding and the Ethernet header may be gone.
 #[inline]
 pub fn encapsulate<P: Packet>(
     packet: &mut P,
@@ -48,10 +53,15 @@ pub fn encapsulate<P: Packet>(
     identification: u16,
     flags: u16,
 ) -> Result<(), NoHeadroom> {
+    packet.truncate(usize::from(inner.l3_offset) + usize::from(inner.total_len));
+    let inner = if server.tunnel == TunnelKind::Ipip {
+        inner
+    } else {
+        interpose(packet, inner, server).ok_or(NoHeadroom)?
+    };
+
     let l3_offset = usize::from(inner.l3_offset);
     let l2_len = usize::from(server.l2_len);
-    packet.truncate(l3_offset + usize::from(inner.total_len));
-
     let header_len = l2_len + usize::from(OUTER_IPV4_LEN);
     let more = header_len.saturating_sub(l3_offset);
     let frame = packet.prepend(more).ok_or(NoHeadroom)?;
@@ -69,6 +79,26 @@ pub fn encapsulate<P: Packet>(
         packet.offload_ipv4_checksum(server.l2_len, 20);
     }
     Ok(())
+}
+
+/// Writes the header that GRE and GUE have between outer and inner packet. It
+/// takes the place of the old Ethernet header, which is longer.
+fn interpose<P: Packet>(packet: &mut P, inner: Inner, server: &ServerForwarding) -> Option<Inner> {
+    let l3_offset = usize::from(inner.l3_offset);
+    let frame = packet.bytes_mut();
+    match server.tunnel {
+        TunnelKind::Ipip => {}
+        TunnelKind::Gre { checksum } => gre::write(frame, l3_offset, checksum)?,
+        TunnelKind::Gue { l4_port, checksum } => {
+            gue::write(frame, l3_offset, server, (l4_port, checksum))?;
+        }
+    }
+    let header_len = server.tunnel.header_len();
+    Some(Inner {
+        l3_offset: inner.l3_offset.checked_sub(header_len)?,
+        total_len: inner.total_len.checked_add(u16::from(header_len))?,
+        ..inner
+    })
 }
 
 /// Fills in what differs from packet to packet.

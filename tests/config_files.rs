@@ -19,7 +19,7 @@ use pointsman::{
         check_report, memory_need, needs_restart,
     },
     scheduler::SchedulerKind,
-    service::{Protocol, ServerOptions, Timeouts, Tunables},
+    service::{Protocol, ServerOptions, Timeouts, Tunables, TunnelKind},
     wire::ethernet::MacAddr,
 };
 use proptest::{collection::vec, prelude::*};
@@ -140,10 +140,14 @@ address = "10.0.0.11"
 weight = 0
 upper_threshold = 10
 lower_threshold = 10
+tunnel = "gue"
+tunnel_port = 6081
+tunnel_checksum = true
 
 [[service.real_server]]
 address = "10.1.0.12"
 weight = 65535
+tunnel = "gre"
 
 [[service]]
 address = "198.51.100.10:53"
@@ -387,6 +391,10 @@ fn services_are_as_written_and_in_their_order() {
                 weight: 0,
                 upper_threshold: 10,
                 lower_threshold: 10,
+                tunnel: TunnelKind::Gue {
+                    l4_port: 6081,
+                    checksum: true,
+                },
             },
         ),
         (
@@ -395,6 +403,7 @@ fn services_are_as_written_and_in_their_order() {
                 weight: 65_535,
                 upper_threshold: 0,
                 lower_threshold: 0,
+                tunnel: TunnelKind::Gre { checksum: false },
             },
         ),
     ];

@@ -540,6 +540,14 @@ pub enum Problem {
          `one_packet`"
     )]
     OnePacketWithoutUdp,
+    /// A key of another kind of tunnel.
+    #[error("`{key}` is for {tunnels} only; write that too, or remove this one")]
+    OtherTunnel {
+        /// The key.
+        key: &'static str,
+        /// The kinds of tunnels that have it.
+        tunnels: &'static str,
+    },
     /// A real server that no route leads to.
     #[error(
         "no route leads to real server {rip}; write a [[route]] with `to = \"{rip}/32\"` (or its \

@@ -155,6 +155,9 @@ pub(super) static REAL_SERVER: TableFormat = TableFormat {
         key("weight", "1"),
         key("upper_threshold", "20000"),
         key("lower_threshold", "15000"),
+        key("tunnel", "\"gue\""),
+        key("tunnel_port", "6080"),
+        key("tunnel_checksum", "true"),
     ],
 };
 

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     scheduler::{SchedulerFlags, SchedulerKind},
-    service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, WEIGHT_MAX},
+    service::{
+        GUE_L4_PORT, Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, TunnelKind,
+        WEIGHT_MAX,
+    },
 };
 
 /// A service that has been read, with the places that later checks point at.
@@ -172,7 +175,10 @@ fn read_servers(
 }
 
 fn read_server_options(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> ServerOptions {
-    let mut options = ServerOptions::default();
+    let mut options = ServerOptions {
+        tunnel: read_tunnel(table, findings),
+        ..ServerOptions::default()
+    };
     if let Some(weight) = table.number("weight", 0..=WEIGHT_MAX, "", findings) {
         options.weight = weight.into_inner();
     }
@@ -197,4 +203,43 @@ fn read_server_options(table: &TableReader<'_, '_>, findings: &mut Findings<'_>)
     options
 }
 
+/// `tunnel`, `tunnel_port` and `tunnel_checksum`.
+fn read_tunnel(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> TunnelKind {
+    let kinds = [
+        ("ipip", TunnelKind::Ipip),
+        ("gue", GUE_DEFAULT),
+        ("gre", TunnelKind::Gre { checksum: false }),
+    ];
+    let kind = table.choice("tunnel", &kinds, findings);
+    let kind_is_wrong = kind.is_none() && table.has("tunnel");
+    let kind = kind.map(Spanned::into_inner).unwrap_or_default();
+    let port = table.number("tunnel_port", 1..=u16::MAX, "", findings);
+    let checksum = table.switch("tunnel_checksum", findings);
+
+    let mut refuse = |key, tunnels| {
+        if let Some(span) = table.value_span(key).filter(|_| !kind_is_wrong) {
+            findings.refuse(span, Problem::OtherTunnel { key, tunnels });
+        }
+    };
+    if !matches!(kind, TunnelKind::Gue { .. }) {
+        refuse("tunnel_port", "`tunnel = \"gue\"`");
+    }
+    if kind == TunnelKind::Ipip {
+        refuse("tunnel_checksum", "`tunnel = \"gue\"` and `\"gre\"`");
+    }
+    let checksum = checksum.unwrap_or(false);
+    match kind {
+        TunnelKind::Ipip => TunnelKind::Ipip,
+        TunnelKind::Gre { .. } => TunnelKind::Gre { checksum },
+        TunnelKind::Gue { l4_port, .. } => TunnelKind::Gue {
+            l4_port: port.map_or(l4_port, Spanned::into_inner),
+            checksum,
+        },
+    }
+}
+
+const GUE_DEFAULT: TunnelKind = TunnelKind::Gue {
+    l4_port: GUE_L4_PORT,
+    checksum: false,
+};
 const CONNECTIONS: &str = " connections";

@@ -59,6 +59,9 @@ pub enum CommandError {
         upper: u32,
     },
     /// EINVAL
+    #[error("a GUE tunnel needs a destination port")]
+    NoTunnelPort,
+    /// EINVAL
     #[error("{0} is an IPv6 address; this version forwards IPv4 only")]
     NotIpv4(std::net::IpAddr),
     /// ENOMEM

@@ -14,6 +14,7 @@ use crate::{
     io::{PortDescription, PortIndex},
     neighbor::{NeighborKey, NeighborParameters, NeighborTable},
     route::{Route, RouteAction, RouteTable},
+    service::{ServerOptions, TunnelKind},
     tunnel,
     wire::{
         IpProtocol,
@@ -245,11 +246,13 @@ impl Network {
         &self,
         address: Ipv4Addr,
         presence: Presence,
-        quiesced: bool,
+        options: &ServerOptions,
     ) -> ServerForwarding {
+        let quiesced = options.weight == 0;
         let unreachable = ServerForwarding {
             presence,
             quiesced,
+            tunnel: options.tunnel,
             ..ServerForwarding::FREE
         };
         let (index, neighbor, source, mtu) = match self.next_hop(address) {
@@ -276,7 +279,7 @@ impl Network {
         });
         let mut header = [0; crate::forwarding::OUTER_HEADER_LEN_MAX];
         let l2 = port.l2_header(mac.unwrap_or_default(), EtherType::IPV4);
-        let outer = outer_header(source, address);
+        let outer = outer_header(source, address, options.tunnel);
         for (to, from) in header.iter_mut().zip(l2.iter().chain(&outer)) {
             *to = *from;
         }
@@ -292,6 +295,7 @@ impl Network {
             port: index,
             l2_len: u8::try_from(l2.len()).unwrap_or(u8::MAX),
             mtu,
+            tunnel: options.tunnel,
             checksum_seed: tunnel::checksum_seed(&outer),
             header,
         }
@@ -372,7 +376,12 @@ impl NetworkPort {
 }
 
 /// The outer header with all that differs from packet to packet left 0.
-fn outer_header(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; 20] {
+fn outer_header(source: Ipv4Addr, destination: Ipv4Addr, tunnel: TunnelKind) -> [u8; 20] {
+    let protocol = match tunnel {
+        TunnelKind::Ipip => IpProtocol::IPIP,
+        TunnelKind::Gre { .. } => IpProtocol::GRE,
+        TunnelKind::Gue { .. } => IpProtocol::UDP,
+    };
     let mut header = Ipv4Fields {
         tos: 0,
         total_len: 0,
@@ -381,7 +390,7 @@ fn outer_header(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; 20] {
         more_fragments: false,
         fragment_offset: 0,
         ttl: 0,
-        protocol: IpProtocol::IPIP,
+        protocol,
         source,
         destination,
     }

@@ -126,7 +126,7 @@ impl<D: Driver> Management<D> {
             (Presence::Free, _) | (_, IpAddr::V6(_)) => ServerForwarding::FREE,
             (presence, IpAddr::V4(address)) => {
                 self.network
-                    .server_forwarding(address, presence, server.options.weight == 0)
+                    .server_forwarding(address, presence, &server.options)
             }
         }
     }

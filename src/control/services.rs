@@ -22,7 +22,8 @@ use crate::{
         ServiceIndex, Weights,
     },
     service::{
-        ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables, WEIGHT_MAX,
+        ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables, TunnelKind,
+        WEIGHT_MAX,
     },
 };
 
@@ -555,11 +556,14 @@ fn check_options(options: &ServerOptions) -> Result<(), CommandError> {
         weight,
         upper_threshold: upper,
         lower_threshold: lower,
+        tunnel,
     } = *options;
     if weight > WEIGHT_MAX {
         Err(CommandError::WeightOutOfRange(weight))
     } else if lower > upper {
         Err(CommandError::ThresholdsCrossed { lower, upper })
+    } else if matches!(tunnel, TunnelKind::Gue { l4_port: 0, .. }) {
+        Err(CommandError::NoTunnelPort)
     } else {
         Ok(())
     }

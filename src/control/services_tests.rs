@@ -132,6 +132,7 @@ fn weights_and_thresholds_are_checked() {
         weight: 1,
         upper_threshold: 2,
         lower_threshold: 3,
+        ..ServerOptions::default()
     };
     assert_eq!(
         fixture.run(&Command::AddServer(service(80), server(11), crossed)),

@@ -11,6 +11,7 @@ use crate::{
     io::{Driver, Packet, PacketPool, PortIndex},
     neighbor::{self, NeighborKey, Resolution},
     pipeline::Punted,
+    service::ServerOptions,
     tunnel::{self, DONT_FRAGMENT, Inner},
     wire::{
         ethernet::{EtherType, MacAddr},
@@ -77,14 +78,15 @@ impl<D: Driver> Management<D> {
     /// wait until that is possible.
     pub(super) fn carry(&mut self, punted: Punted<D::Packet>, index: RealServerIndex, now: Ticks) {
         let server = self.services.server(index);
-        let Some(IpAddr::V4(address)) = server.map(|server| server.key.address) else {
+        let server = server.map(|server| (server.key.address, server.options));
+        let Some((IpAddr::V4(address), options)) = server else {
             return self.host.inject_failed.add(1);
         };
         let Some(key) = self.neighbor_towards(address) else {
             return self.refuse(&punted, IcmpCause::HOST_UNREACHABLE, now);
         };
         match self.network.neighbors.resolve(key, now) {
-            Resolution::Resolved(_) => self.encapsulate(punted, address),
+            Resolution::Resolved(_) => self.encapsulate(punted, address, &options),
             Resolution::Pending => {
                 if self
                     .waiting
@@ -99,10 +101,15 @@ impl<D: Driver> Management<D> {
         }
     }
 
-    fn encapsulate(&mut self, punted: Punted<D::Packet>, address: Ipv4Addr) {
+    fn encapsulate(
+        &mut self,
+        punted: Punted<D::Packet>,
+        address: Ipv4Addr,
+        options: &ServerOptions,
+    ) {
         let server = self
             .network
-            .server_forwarding(address, Presence::Listed, false);
+            .server_forwarding(address, Presence::Listed, options);
         let header = ip_bytes(&punted).and_then(|packet| Ipv4Header::parse(packet).ok());
         let (Some((ip, _)), Path::Resolved) = (header, server.path) else {
             return self.host.inject_failed.add(1);

@@ -480,6 +480,97 @@ director.toml:9: `lower_threshold` 200 has no effect without `upper_threshold`; 
 }
 
 #[test]
+fn unknown_tunnel_is_refused_alone() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+tunnel = "vxlan"
+tunnel_port = 4789
+"#,
+        r#"
+director.toml:9: `tunnel` cannot be "vxlan"; write "ipip", "gue" or "gre"
+    tunnel = "vxlan"
+             ^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn tunnel_port_of_gre_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+tunnel = "gre"
+tunnel_port = 6080
+"#,
+        r#"
+director.toml:10: `tunnel_port` is for `tunnel = "gue"` only; write that too, or remove this one
+    tunnel_port = 6080
+                  ^^^^
+"#,
+    );
+}
+
+#[test]
+fn tunnel_checksum_of_ipip_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+tunnel_checksum = true
+"#,
+        r#"
+director.toml:9: `tunnel_checksum` is for `tunnel = "gue"` and `"gre"` only; write that too, or remove this one
+    tunnel_checksum = true
+                      ^^^^
+"#,
+    );
+}
+
+#[test]
+fn tunnel_port_0_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+tunnel = "gue"
+tunnel_port = 0
+"#,
+        r"
+director.toml:10: `tunnel_port` is 0; write a whole number from 1 to 65535
+    tunnel_port = 0
+                  ^
+",
+    );
+}
+
+#[test]
 fn all_mistakes_are_reported_in_order() {
     refused(
         r#"

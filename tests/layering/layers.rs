@@ -99,7 +99,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "forwarding",
         ],
     ),
-    core("tunnel", &["forwarding", "io", "wire"]),
+    core("tunnel", &["forwarding", "io", "service", "wire"]),
     core("fragment", &["flow", "forwarding", "io", "tunnel", "wire"]),
     // One counter for each way off the packet path.
     core(

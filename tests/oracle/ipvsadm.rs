@@ -14,7 +14,9 @@ use clap::{ArgAction, Parser};
 use pointsman::{
     control::command::{Command, CommandError},
     scheduler::{SchedulerFlags, SchedulerKind},
-    service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts},
+    service::{
+        Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, TunnelKind,
+    },
 };
 
 /// What an `ipvsadm` command line asks for.
@@ -505,18 +507,35 @@ impl Arguments {
         if !self.ipip {
             return Err(unsupported("direct routing (-g, which is the default)"));
         }
-        match self.tun_type.as_deref() {
-            None | Some("ipip") => {}
-            Some(other) => return Err(unsupported(&format!("tunnel type {other}"))),
-        }
-        if self.tun_port.is_some() || self.tun_nocsum || self.tun_csum || self.tun_remcsum {
-            return Err(invalid("tunnel options need --tun-type gue or gre", 2));
-        }
         Ok(ServerOptions {
             weight,
             upper_threshold: upper,
             lower_threshold: lower,
+            tunnel: self.tunnel()?,
         })
+    }
+
+    fn tunnel(&self) -> Result<TunnelKind, ArgumentError> {
+        if self.tun_remcsum {
+            return Err(unsupported("remote checksum offload"));
+        }
+        let checksum = self.tun_csum;
+        if checksum && self.tun_nocsum {
+            return Err(invalid("a tunnel with and without checksum", 2));
+        }
+        match (self.tun_type.as_deref(), self.tun_port) {
+            (None | Some("ipip"), None) if !checksum && !self.tun_nocsum => Ok(TunnelKind::Ipip),
+            (None | Some("ipip"), _) => {
+                Err(invalid("tunnel options need --tun-type gue or gre", 2))
+            }
+            (Some("gue"), Some(l4_port)) if l4_port > 0 => {
+                Ok(TunnelKind::Gue { l4_port, checksum })
+            }
+            (Some("gue"), _) => Err(invalid("a gue tunnel needs --tun-port", 2)),
+            (Some("gre"), None) => Ok(TunnelKind::Gre { checksum }),
+            (Some("gre"), Some(_)) => Err(invalid("a gre tunnel has no port", 2)),
+            (Some(_), _) => Err(invalid("illegal tunnel type specified", 2)),
+        }
     }
 }
 

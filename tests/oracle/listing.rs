@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use pointsman::service::{Protocol, ServerOptions, Timeouts};
+use pointsman::service::{Protocol, ServerOptions, Timeouts, TunnelKind};
 
 use super::ipvsadm::Columns;
 
@@ -174,12 +174,31 @@ pub fn save(listed: &[ListedService]) -> String {
         for server in servers {
             let _ = writeln!(
                 text,
-                "-a {name} -r {} -i -w {} --tun-type ipip",
-                server.address, server.options.weight
+                "-a {name} -r {} -i -w {} --tun-type {}",
+                server.address,
+                server.options.weight,
+                saved_tunnel(server.options.tunnel),
             );
         }
     }
     text
+}
+
+fn saved_tunnel(tunnel: TunnelKind) -> String {
+    let option = |checksum| {
+        if checksum {
+            "--tun-csum"
+        } else {
+            "--tun-nocsum"
+        }
+    };
+    match tunnel {
+        TunnelKind::Ipip => "ipip".to_owned(),
+        TunnelKind::Gre { checksum } => format!("gre {}", option(checksum)),
+        TunnelKind::Gue { l4_port, checksum } => {
+            format!("gue --tun-port {l4_port} {}", option(checksum))
+        }
+    }
 }
 
 /// `ipvsadm -L --timeout`
@@ -223,6 +242,7 @@ fn server_line(text: &mut String, server: &ListedServer, columns: Columns, exact
         weight,
         upper_threshold,
         lower_threshold,
+        tunnel,
     } = server.options;
     let (active, inactive) = (server.active, server.inactive);
     let _ = match columns {
@@ -249,8 +269,7 @@ fn server_line(text: &mut String, server: &ListedServer, columns: Columns, exact
         }
         Columns::TunnelInfo => writeln!(
             text,
-            "{name} Tunnel  {:<13} {weight:<6} {active:<10} {inactive:<10}",
-            "ipip"
+            "{name} Tunnel  {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}"
         ),
     };
 }

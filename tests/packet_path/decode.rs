@@ -19,6 +19,11 @@ pub(crate) struct Outer {
 /// The outer packet of a frame to the real server `rip`, by way of the station
 /// 10.0.0.11. All that does not vary is checked here.
 pub(crate) fn outer(frame: &[u8], rip: Ipv4Addr) -> Outer {
+    outer_of_protocol(frame, rip, 4)
+}
+
+/// The same where the payload is of another protocol than IPv4.
+pub(crate) fn outer_of_protocol(frame: &[u8], rip: Ipv4Addr, protocol: u8) -> Outer {
     assert_eq!(frame[..6], server_mac(11));
     assert_eq!(frame[6..12], PORT_MACS[1]);
     assert_eq!(frame[12..14], [8, 0]);
@@ -28,7 +33,7 @@ pub(crate) fn outer(frame: &[u8], rip: Ipv4Addr) -> Outer {
     let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
     assert_eq!(total_len, packet.len(), "padding or a cut");
     assert_eq!(checksum(header), 0, "outer checksum");
-    assert_eq!(header[9], 4);
+    assert_eq!(header[9], protocol);
     assert_eq!(header[12..16], SERVER_SIDE.octets());
     assert_eq!(header[16..20], rip.octets());
     Outer {

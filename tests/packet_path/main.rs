@@ -33,5 +33,6 @@ mod punts;
 mod sctp;
 mod service_changes;
 mod tunnel_errors;
+mod tunnels;
 mod work;
 mod workers;

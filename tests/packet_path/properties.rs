@@ -39,7 +39,7 @@ fn options() -> impl Strategy<Value = Vec<u8>> {
 
 /// A TCP SYN to VIP:80 or a UDP packet to VIP:53 that fits into `len_max`
 /// bytes.
-fn packet(len_max: usize) -> impl Strategy<Value = Ip> {
+pub(crate) fn packet(len_max: usize) -> impl Strategy<Value = Ip> {
     let header = (
         any::<u8>(),
         any::<u16>(),
@@ -69,14 +69,14 @@ fn packet(len_max: usize) -> impl Strategy<Value = Ip> {
 }
 
 /// What follows the packet in its frame, and its priority tag.
-fn wrapping() -> impl Strategy<Value = (usize, Option<u16>)> {
+pub(crate) fn wrapping() -> impl Strategy<Value = (usize, Option<u16>)> {
     (
         0..=64_usize,
         prop::option::of((0..8_u16).prop_map(|priority| priority << 13)),
     )
 }
 
-fn frame_of(packet: &Ip, (padding, tag): (usize, Option<u16>)) -> Vec<u8> {
+pub(crate) fn frame_of(packet: &Ip, (padding, tag): (usize, Option<u16>)) -> Vec<u8> {
     let mut frame = packet.frame();
     frame.extend(vec![0xaa; padding]);
     tag.map_or(frame.clone(), |tag| tagged(&frame, tag))
@@ -97,7 +97,7 @@ fn lab(tunables: Tunables, tx_ipv4_checksum: bool) -> Lab {
 }
 
 /// RFC 6040 as Linux does it: congestion is not told outside.
-fn outer_tos_of(inner: u8) -> u8 {
+pub(crate) fn outer_tos_of(inner: u8) -> u8 {
     if inner % 4 == 3 { inner - 1 } else { inner }
 }
 

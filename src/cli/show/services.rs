@@ -9,7 +9,7 @@ use crate::{
         table::{Column, table},
     },
     control::status::{ConnectionStatus, NextHopStatus, ServerStatus, ServiceStatus},
-    service::ServiceOptions,
+    service::{ServiceOptions, TunnelKind},
 };
 
 /// The table of `show services`.
@@ -61,7 +61,7 @@ fn server_row(server: &ServerStatus) -> Vec<String> {
     let statistics = &server.statistics;
     vec![
         format!("  -> {}", server.key),
-        "Tunnel".to_owned(),
+        forward(server.options.tunnel),
         server.options.weight.to_string(),
         count(server.active_connections.into()),
         count(server.inactive_connections.into()),
@@ -70,6 +70,14 @@ fn server_row(server: &ServerStatus) -> Vec<String> {
         bytes(statistics.in_bytes),
         server_state(server),
     ]
+}
+
+/// As `ipvsadm` shows it, and the kind of the tunnel where it is not IPIP.
+fn forward(tunnel: TunnelKind) -> String {
+    match tunnel {
+        TunnelKind::Ipip => "Tunnel".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// What an operator should know first: whether packets can get there, then
@@ -167,6 +175,14 @@ mod tests {
         }
     }
 
+    fn with_tunnel(mut server: ServerStatus) -> ServerStatus {
+        server.options.tunnel = TunnelKind::Gue {
+            l4_port: 6080,
+            checksum: true,
+        };
+        server
+    }
+
     fn resolved() -> NextHopStatus {
         NextHopStatus::Resolved {
             port: "lan".to_owned(),
@@ -193,7 +209,7 @@ mod tests {
                     ..server("10.0.0.4", 5, resolved())
                 },
                 server("10.0.0.3", 1, unresolved),
-                server("10.0.0.2", 0, resolved()),
+                with_tunnel(server("10.0.0.2", 0, resolved())),
                 server("10.0.0.1", 1, resolved()),
             ],
             statistics: Statistics::default(),
@@ -203,12 +219,12 @@ mod tests {
 
     const SERVICES: &str = "\
 Prot VIP:Port      Scheduler
-  -> RIP           Forward   Weight Active InAct Conns Packets    Bytes State
-TCP  192.0.2.10:80 wlc                               0       0      0 B
-  -> 10.0.0.4      Tunnel         5     12 1.23M    99   12.3M 7.00 GiB overloaded
-  -> 10.0.0.3      Tunnel         1     12 1.23M    99   12.3M 7.00 GiB no ARP from 10.0.0.3
-  -> 10.0.0.2      Tunnel         0     12 1.23M    99   12.3M 7.00 GiB quiesced
-  -> 10.0.0.1      Tunnel         1     12 1.23M    99   12.3M 7.00 GiB up lan";
+  -> RIP           Forward     Weight Active InAct Conns Packets    Bytes State
+TCP  192.0.2.10:80 wlc                                 0       0      0 B
+  -> 10.0.0.4      Tunnel           5     12 1.23M    99   12.3M 7.00 GiB overloaded
+  -> 10.0.0.3      Tunnel           1     12 1.23M    99   12.3M 7.00 GiB no ARP from 10.0.0.3
+  -> 10.0.0.2      gue:6080:+c      0     12 1.23M    99   12.3M 7.00 GiB quiesced
+  -> 10.0.0.1      Tunnel           1     12 1.23M    99   12.3M 7.00 GiB up lan";
 
     #[test]
     fn one_packet_scheduling_is_shown_as_ops() {

@@ -1,7 +1,7 @@
 use pointsman::{
     control::command::{Command, CommandError},
     scheduler::SchedulerKind,
-    service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions},
+    service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, TunnelKind},
 };
 
 use crate::ipvsadm::{ArgumentError, Columns, Invocation, Listing, error_message, parse};
@@ -105,6 +105,7 @@ fn server_commands_take_weight_and_thresholds() {
         weight: 3,
         upper_threshold: 1000,
         lower_threshold: 800,
+        tunnel: TunnelKind::Ipip,
     };
     let cases = [
         (
@@ -239,6 +240,48 @@ fn command_lines_that_ipvsadm_refuses() {
 }
 
 #[test]
+fn server_commands_take_a_tunnel() {
+    for (options, tunnel) in [
+        ("--tun-type gre", TunnelKind::Gre { checksum: false }),
+        (
+            "--tun-type gre --tun-nocsum",
+            TunnelKind::Gre { checksum: false },
+        ),
+        (
+            "--tun-type gre --tun-csum",
+            TunnelKind::Gre { checksum: true },
+        ),
+        (
+            "--tun-type gue --tun-port 6080",
+            TunnelKind::Gue {
+                l4_port: 6080,
+                checksum: false,
+            },
+        ),
+        (
+            "--tun-type gue --tun-port 6081 --tun-csum",
+            TunnelKind::Gue {
+                l4_port: 6081,
+                checksum: true,
+            },
+        ),
+    ] {
+        let key = service(Protocol::Tcp, "198.51.100.10:80");
+        let options_parsed = ServerOptions {
+            tunnel,
+            ..ServerOptions::default()
+        };
+        let command = Command::AddServer(key, server("10.0.0.11"), options_parsed);
+        let line = format!("-a -t 198.51.100.10:80 -r 10.0.0.11 -i {options}");
+        assert_eq!(
+            parse_line(&line),
+            Ok(Invocation::Change(command)),
+            "{options}"
+        );
+    }
+}
+
+#[test]
 fn incomplete_and_contradictory_command_lines_are_invalid() {
     for line in [
         "-A -s rr",
@@ -253,6 +296,12 @@ fn incomplete_and_contradictory_command_lines_are_invalid() {
         "-a -t 198.51.100.10:80 -r ten -i",
         "-a -t 198.51.100.10:80 -r 10.0.0.11 -i -x lots",
         "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-port 6080",
+        "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-csum",
+        "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gue",
+        "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gue --tun-port 0",
+        "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gre --tun-port 6080",
+        "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type vxlan",
+        "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gre --tun-csum --tun-nocsum",
         "--set 1 2",
     ] {
         assert!(
@@ -287,12 +336,8 @@ fn what_this_version_cannot_do_is_named() {
             "masquerading (-m)",
         ),
         (
-            "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gue --tun-port 6080",
-            "tunnel type gue",
-        ),
-        (
-            "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gre --tun-csum",
-            "tunnel type gre",
+            "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gue --tun-port 6080 --tun-remcsum",
+            "remote checksum offload",
         ),
         (
             "--start-daemon master --syncid 7 --mcast-interface vec1",

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use pointsman::service::{Protocol, ServerOptions, Timeouts};
+use pointsman::service::{Protocol, ServerOptions, Timeouts, TunnelKind};
 
 use crate::{
     ipvsadm::Columns,
@@ -26,6 +26,7 @@ fn server(
             weight,
             upper_threshold,
             lower_threshold,
+            tunnel: TunnelKind::Ipip,
         },
         active,
         inactive,
@@ -200,6 +201,55 @@ fn save_prints_command_lines_as_recorded() {
 -a -t 198.51.100.10:80 -r 10.0.0.13:80 -i -w 0 --tun-type ipip
 -A -u 198.51.100.10:53 -s rr -o
 -a -u 198.51.100.10:53 -r 10.0.0.12:53 -i -w 1 --tun-type ipip
+"
+    );
+}
+
+/// Lines about 198.51.100.10:443 of the recorded case `09_formats`, under the
+/// scheduler rr.
+#[test]
+fn tunnels_are_listed_and_saved_as_recorded() {
+    let with = |rip, tunnel| {
+        let mut listed = server(rip, (1, 0, 0), (0, 0), [0; 5]);
+        listed.options.tunnel = tunnel;
+        listed
+    };
+    let gue = |checksum| TunnelKind::Gue {
+        l4_port: 6080,
+        checksum,
+    };
+    let listed = ListedService {
+        one_packet: false,
+        address: address("198.51.100.10:443"),
+        protocol: Protocol::Tcp,
+        scheduler: "rr",
+        flags: Vec::new(),
+        statistics: Statistics::default(),
+        servers: vec![
+            with("10.0.0.14:443", TunnelKind::Gre { checksum: true }),
+            with("10.0.0.12:443", gue(true)),
+            with("10.0.0.11:443", gue(false)),
+        ],
+    };
+    let listed = [listed];
+    assert_eq!(
+        services(&listed, Columns::TunnelInfo, false, true, false),
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn
+TCP  198.51.100.10:443 rr
+  -> 10.0.0.11:443                Tunnel  gue:6080:-c   1      0          0         
+  -> 10.0.0.12:443                Tunnel  gue:6080:+c   1      0          0         
+  -> 10.0.0.14:443                Tunnel  gre:+c        1      0          0         
+"
+    );
+    assert_eq!(
+        save(&listed),
+        "\
+-A -t 198.51.100.10:443 -s rr
+-a -t 198.51.100.10:443 -r 10.0.0.11:443 -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum
+-a -t 198.51.100.10:443 -r 10.0.0.12:443 -i -w 1 --tun-type gue --tun-port 6080 --tun-csum
+-a -t 198.51.100.10:443 -r 10.0.0.14:443 -i -w 1 --tun-type gre --tun-csum
 "
     );
 }
