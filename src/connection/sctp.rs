@@ -24,8 +24,8 @@ const SHUTDOWN_COMPLETE: u8 = 14;
 /// Recorded from a kernel: INIT opens in INIT1, COOKIE ECHO leads from there
 /// to ESTABLISHED, which DATA and HEARTBEAT leave as it is; SHUTDOWN leads on
 /// to S-RECEIVED and SHUTDOWN COMPLETE from there to CLOSED; ABORT leads from
-/// INIT1 to CLOSED. The recording does not decide the rest, which follows
-/// RFC 9260:
+/// INIT1 to CLOSED. The recording does not decide the rest, which is our
+/// reading of RFC 9260 for one direction, and not shown to be what Linux does:
 ///
 /// - a further INIT starts over, unless the association is established or
 ///   being shut down (section 5.2.2);

@@ -57,8 +57,8 @@ pub(super) fn write(
 }
 
 /// A port out of Linux's range of ephemeral ports, from addresses, protocol and
-/// L4 ports of the inner packet; of another packet than whole TCP and UDP ones
-/// only from addresses and protocol.
+/// L4 ports of the inner packet; of a fragment or another protocol than TCP, UDP
+/// and SCTP only from addresses and protocol.
 fn source_port(inner: &[u8]) -> u16 {
     let Some(header) = inner.first_chunk::<20>() else {
         return SOURCE_PORT_MIN;
@@ -67,7 +67,11 @@ fn source_port(inner: &[u8]) -> u16 {
     let addresses = u64::from_be_bytes([s0, s1, s2, s3, d0, d1, d2, d3]);
     let protocol = IpProtocol(header[9]);
     let is_whole = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_MASK == 0;
-    let ports = if is_whole && matches!(protocol, IpProtocol::TCP | IpProtocol::UDP) {
+    let ports = if is_whole
+        && matches!(
+            protocol,
+            IpProtocol::TCP | IpProtocol::UDP | IpProtocol::SCTP
+        ) {
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let l4 = inner.get(header_len..).and_then(<[u8]>::first_chunk);
         l4.map_or(0, |ports| u32::from_be_bytes(*ports))

@@ -33,10 +33,10 @@ impl IpProtocol {
     pub const TCP: Self = Self(6);
     /// UDP (RFC 768).
     pub const UDP: Self = Self(17);
-    /// SCTP (RFC 9260).
-    pub const SCTP: Self = Self(132);
     /// Generic Routing Encapsulation (RFC 2784).
     pub const GRE: Self = Self(47);
+    /// SCTP (RFC 9260).
+    pub const SCTP: Self = Self(132);
 }
 
 /// The buffer that a message shall be written to is too short for it.
