@@ -9,8 +9,9 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use clap::{Args, Subcommand};
 
 use crate::{
+    config::CONTROL_SOCKET_DEFAULT,
     control::{
-        socket::{CONTROL_SOCKET_DEFAULT, QueryError, query},
+        socket::{QueryError, query},
         status::{CONNECTIONS_SHOWN_DEFAULT, Request, Response},
     },
     service::{Protocol, ServiceKey},

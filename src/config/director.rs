@@ -241,8 +241,8 @@ fn reserved(argument: &str) -> Option<&'static str> {
 
 /// `connections_max` when the file does not say.
 pub(super) const CONNECTIONS_MAX_DEFAULT: usize = 1_000_000;
-/// `control_socket` when the file does not say.
-pub(super) const CONTROL_SOCKET_DEFAULT: &str = "/run/pointsman/control.sock";
+/// `control_socket` when the file does not say: where clients look too.
+pub const CONTROL_SOCKET_DEFAULT: &str = "/run/pointsman/control.sock";
 
 const ICMP_RATE_DEFAULT: u32 = 1000;
 const MEMORY_MIB_DEFAULT: u32 = 512;

@@ -40,6 +40,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 pub use self::{
     change::needs_restart,
+    director::CONTROL_SOCKET_DEFAULT,
     error::{ConfigError, ConfigErrors, Problem},
     format::{FORMAT, KeyFormat, TableFormat},
     hint::{DeviceHint, KeyHint, MacProblem},

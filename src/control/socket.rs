@@ -39,9 +39,6 @@ use super::status::{
     CONNECTIONS_SHOWN_MAX, PROTOCOL_VERSION, Request, RequestMessage, Response, ResponseMessage,
 };
 
-/// Where the socket is when nothing else is said.
-pub const CONTROL_SOCKET_DEFAULT: &str = "/run/pointsman/control.sock";
-
 /// Clients served at the same time; one more is told so and sent away.
 pub const CLIENTS_MAX: usize = 16;
 

@@ -26,9 +26,9 @@ pub use self::{
     probe::{Probe, ProbedDevice, ProbedPort},
 };
 use crate::{
-    config::Config,
+    config::{CONTROL_SOCKET_DEFAULT, Config},
     control::{
-        socket::{CONTROL_SOCKET_DEFAULT, QueryError, query},
+        socket::{QueryError, query},
         status::{DirectorStatus, PortStatus, Request, Response},
     },
 };

@@ -11,6 +11,11 @@ use std::{fmt, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
+use crate::wire::{
+    IpProtocol,
+    checksum::{self, Sum},
+};
+
 /// What is taken off and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -183,8 +188,7 @@ fn write_tos(header: &mut [u8], tos: u8) {
     fixed[1] = tos;
     let new = u16::from_be_bytes([fixed[0], fixed[1]]);
     let checksum = u16::from_be_bytes([fixed[10], fixed[11]]);
-    let sum = fold(u64::from(!checksum) + u64::from(!old) + u64::from(new));
-    [fixed[10], fixed[11]] = (!sum).to_be_bytes();
+    [fixed[10], fixed[11]] = checksum::update(checksum, old, new).to_be_bytes();
 }
 
 /// Gives a TCP or UDP packet its checksum when the kernel has only prepared
@@ -210,12 +214,13 @@ pub fn complete_checksum(packet: &mut [u8]) -> bool {
     let Some(segment) = packet.get_mut(header.len..header.total_len) else {
         return false;
     };
-    let pseudo = fold(
-        sum(&header.source.octets())
-            + sum(&header.destination.octets())
-            + u64::from(header.protocol)
-            + segment.len() as u64,
-    );
+    let Ok(segment_len) = u16::try_from(segment.len()) else {
+        return false;
+    };
+    let protocol = IpProtocol(header.protocol);
+    let pseudo_header =
+        Sum::ipv4_pseudo_header(header.source, header.destination, protocol, segment_len);
+    let pseudo = !pseudo_header.checksum();
     let Some(field) = segment
         .get(offset..)
         .and_then(|rest| rest.first_chunk::<2>())
@@ -226,7 +231,7 @@ pub fn complete_checksum(packet: &mut [u8]) -> bool {
         return false;
     }
     // The field already holds the pseudo header's sum, as hardware expects it.
-    let checksum = match !fold(sum(segment)) {
+    let checksum = match Sum::of(segment).checksum() {
         0 if header.protocol == PROTOCOL_UDP => 0xffff,
         checksum => checksum,
     };
@@ -273,35 +278,15 @@ impl Header {
             protocol: fixed[9],
             source: address([fixed[12], fixed[13], fixed[14], fixed[15]]),
             destination: address([fixed[16], fixed[17], fixed[18], fixed[19]]),
-            checksum_ok: fold(sum(header)) == 0xffff,
+            checksum_ok: Sum::of(header).is_intact(),
         })
     }
 }
 
-/// The sum of `bytes` as big-endian 16-bit words, an odd one padded with 0
-/// (RFC 1071).
-fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<2>();
-    let last = rest.first().map_or(0, |last| u64::from(*last) << 8);
-    words
-        .iter()
-        .map(|word| u64::from(u16::from_be_bytes(*word)))
-        .sum::<u64>()
-        + last
-}
-
-/// Adds the carries back until 16 bits are left (RFC 1071).
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    u16::try_from(sum).unwrap_or(u16::MAX)
-}
-
 const HEADER_LEN_MIN: usize = 20;
-const PROTOCOL_IPIP: u8 = 4;
-const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
+const PROTOCOL_IPIP: u8 = IpProtocol::IPIP.0;
+const PROTOCOL_TCP: u8 = IpProtocol::TCP.0;
+const PROTOCOL_UDP: u8 = IpProtocol::UDP.0;
 /// "More fragments" and the fragment offset.
 const MORE_OR_OFFSET: u16 = 0x3fff;
 const ECN_MASK: u8 = 0b11;
