@@ -24,6 +24,7 @@ pub mod flow;
 pub mod forwarding;
 pub mod fragment;
 pub mod io;
+pub mod ipvsadm;
 pub mod memory;
 pub mod neighbor;
 pub mod pipeline;

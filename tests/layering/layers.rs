@@ -138,6 +138,19 @@ pub(crate) const LAYERS: &[Layer] = &[
             "service",
         ],
     ),
+    // The words in which a director is told and asked, in any language.
+    core("control::command", &["service"]),
+    core("control::status", &["io", "service", "wire"]),
+    core(
+        "ipvsadm",
+        &[
+            "control::command",
+            "control::status",
+            "scheduler::SchedulerFlags",
+            "scheduler::SchedulerKind",
+            "service",
+        ],
+    ),
     // Reads its file, and which cores there are.
     shell(
         "config",
@@ -158,6 +171,8 @@ pub(crate) const LAYERS: &[Layer] = &[
             "clock",
             "config",
             "connection",
+            "control::command",
+            "control::status",
             "counters",
             "flow",
             "forwarding",
@@ -185,6 +200,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "config",
             "connection",
             "control",
+            "control::command",
             "counters",
             "flow",
             "forwarding",
@@ -217,8 +233,10 @@ pub(crate) const LAYERS: &[Layer] = &[
         &[
             "config",
             "control",
+            "control::status",
             "doctor",
             "io::PortCapabilities",
+            "ipvsadm",
             "realserver",
             "run",
             "service",

@@ -2,8 +2,14 @@
 
 use crate::lexer::{Kind, Token, tokens};
 
-/// Modules of `io` that are layers of their own.
-const IO_PARTS: [&str; 3] = ["dpdk", "mem", "pcap"];
+/// Parts of modules that are layers of their own.
+const PARTS: [(&str, &str); 5] = [
+    ("control", "command"),
+    ("control", "status"),
+    ("io", "dpdk"),
+    ("io", "mem"),
+    ("io", "pcap"),
+];
 
 pub(crate) struct Source {
     path: String,
@@ -17,7 +23,7 @@ pub(crate) struct Source {
 /// The row of the table that a path behind `crate::` falls into.
 pub(crate) fn node_of(path: &[&str]) -> String {
     match path {
-        ["io", part, ..] if IO_PARTS.contains(part) => format!("io::{part}"),
+        [module, part, ..] if PARTS.contains(&(*module, *part)) => format!("{module}::{part}"),
         [module, ..] => (*module).to_owned(),
         [] => String::new(),
     }

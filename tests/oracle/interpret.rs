@@ -1,9 +1,11 @@
 //! What a recorded shell line does to a director.
 
-use pointsman::service::Tunables;
+use pointsman::{
+    ipvsadm::{self, ArgumentError, Invocation},
+    service::Tunables,
+};
 
 use super::{
-    ipvsadm::{self, ArgumentError, Invocation},
     network::{self, NetworkChange},
     shell::Pipeline,
 };

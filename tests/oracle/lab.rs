@@ -9,7 +9,7 @@ use pointsman::{
         ProcessInfo,
         command::{Command, CommandError},
         socket::ControlRequest,
-        status::{self, ConnectionStatus, Request, Response, ServiceStatus},
+        status::{ConnectionStatus, Request, Response, ServiceStatus},
     },
     director::{Director, Materials, assemble},
     io::{
@@ -21,10 +21,7 @@ use pointsman::{
     worker::WorkerQueues,
 };
 
-use super::{
-    listing::{ListedConnection, ListedServer, ListedService, Statistics},
-    network::Network,
-};
+use super::network::Network;
 
 /// Connections that the director can hold; the recorded cases have a few
 /// hundred.
@@ -174,17 +171,12 @@ impl Lab {
     }
 
     /// The services with their servers.
-    pub fn services(&self) -> Vec<ListedService> {
-        self.director
-            .management
-            .services()
-            .iter()
-            .map(listed_service)
-            .collect()
+    pub fn services(&self) -> Vec<ServiceStatus> {
+        self.director.management.services()
     }
 
     /// The connections, as a client of the control socket gets them.
-    pub fn connections(&mut self) -> Result<Vec<ListedConnection>, String> {
+    pub fn connections(&mut self) -> Result<Vec<ConnectionStatus>, String> {
         let (reply, answer) = bounded(1);
         let request = Request::Connections {
             limit: CONNECTIONS_MAX,
@@ -199,7 +191,7 @@ impl Lab {
                 connections,
                 truncated: false,
                 ..
-            }) => Ok(connections.iter().map(listed_connection).collect()),
+            }) => Ok(connections),
             other => Err(format!(
                 "asked for the connections, the director answered {other:?}"
             )),
@@ -307,53 +299,5 @@ fn service_config(service: &ServiceStatus) -> ServiceConfig {
         key: service.key,
         options: service.options,
         servers: servers.map(|server| (server.key, server.options)).collect(),
-    }
-}
-
-fn listed_service(service: &ServiceStatus) -> ListedService {
-    let service_port = service.key.address.port();
-    let servers = service.servers.iter().map(|server| ListedServer {
-        address: (server.key.address, service_port).into(),
-        options: server.options,
-        active: server.active_connections,
-        inactive: server.inactive_connections,
-        statistics: listed_statistics(&server.statistics),
-    });
-    ListedService {
-        protocol: service.key.protocol,
-        address: service.key.address,
-        scheduler: service.options.scheduler.name(),
-        flags: service.options.flags.names(service.options.scheduler),
-        one_packet: service.options.one_packet,
-        statistics: listed_statistics(&service.statistics),
-        servers: servers.collect(),
-    }
-}
-
-fn listed_statistics(statistics: &status::Statistics) -> Statistics {
-    let status::Statistics {
-        connections,
-        in_packets,
-        in_bytes,
-        out_packets,
-        out_bytes,
-    } = *statistics;
-    Statistics {
-        connections,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    }
-}
-
-fn listed_connection(connection: &ConnectionStatus) -> ListedConnection {
-    ListedConnection {
-        protocol: connection.protocol,
-        client: connection.client,
-        service: connection.service,
-        server: (connection.server, connection.service.port()).into(),
-        state: connection.state.clone(),
-        remaining_s: connection.expires_ms / 1000,
     }
 }

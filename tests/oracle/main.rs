@@ -12,9 +12,7 @@
 mod case;
 mod frame;
 mod interpret;
-mod ipvsadm;
 mod lab;
-mod listing;
 mod lists;
 mod mask;
 mod needs;

@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-use pointsman::io::PortCapabilities;
+use pointsman::{
+    io::PortCapabilities,
+    ipvsadm::{self, Columns, Invocation, Listing, listing},
+};
 
 use super::{
     case::{Case, CommandStep, PacketStep, RecordedFrame, Step},
     frame::describe,
     interpret::{Action, interpret},
-    ipvsadm::{self, Invocation, Listing},
     lab::Lab,
-    listing,
     lists::{Difference, Intended},
     mask::{Comparison, is_ignored},
     network::Network,
@@ -246,9 +247,7 @@ impl<'a> Replay<'a> {
             } => {
                 let mut services = self.lab.services();
                 if let Some(key) = only {
-                    services.retain(|service| {
-                        (service.protocol, service.address) == (key.protocol, key.address)
-                    });
+                    services.retain(|service| service.key == key);
                     if services.is_empty() {
                         shell.exit_code = 1;
                         return Ok("No such service\n".to_owned());
@@ -382,8 +381,8 @@ fn compare_output(
         Invocation::List(Listing::Services { columns, .. }) if shell.exit_code == 0 => {
             // The kernel's own numbers are old at any other time.
             let is_current = match columns {
-                ipvsadm::Columns::Statistics => shell.slept_ms >= STATISTICS_PERIOD_MS,
-                ipvsadm::Columns::Rates => false,
+                Columns::Statistics => shell.slept_ms >= STATISTICS_PERIOD_MS,
+                Columns::Rates => false,
                 _ => true,
             };
             recorded.take_services(text, is_current)

@@ -4,8 +4,6 @@
 mod case;
 mod frame;
 mod interpret;
-mod ipvsadm;
-mod listing;
 mod lists;
 mod mask;
 mod needs;
@@ -17,8 +15,6 @@ mod shell;
 #[path = "units"]
 mod units {
     mod frames;
-    mod ipvsadm;
-    mod listing;
     mod needs;
     mod output;
     mod shell;

@@ -1,15 +1,14 @@
 //! Services and connections, laid out as `ipvsadm` does.
 #![forbid(unsafe_code)]
 
-use std::fmt::Write as _;
-
 use crate::{
     cli::{
         format::{bytes, count, minutes},
         table::{Column, table},
     },
     control::status::{ConnectionStatus, NextHopStatus, ServerStatus, ServiceStatus},
-    service::{ServiceOptions, TunnelKind},
+    ipvsadm::listing::scheduler,
+    service::TunnelKind,
 };
 
 /// The table of `show services`.
@@ -127,19 +126,6 @@ pub(super) fn connections(connections: &[ConnectionStatus], total: u64, truncate
         ""
     };
     format!("{table}\n{shown} shown of {total} in all tables{more}")
-}
-
-/// As `ipvsadm -Ln` prints it: "mh (mh-port)", "rr ops".
-fn scheduler(options: ServiceOptions) -> String {
-    let mut text = options.scheduler.to_string();
-    let flags = options.flags.names(options.scheduler);
-    if !flags.is_empty() {
-        let _ = write!(text, " ({})", flags.join(","));
-    }
-    if options.one_packet {
-        text.push_str(" ops");
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 use std::path::Path;
 
-use pointsman::service::Timeouts;
+use pointsman::ipvsadm::{Columns, Invocation, Listing};
 
 use crate::{
     case::{self, Step},
     interpret::{Action, Filter, Refusal, interpret},
-    ipvsadm::{Columns, Invocation, Listing},
     network::{Network, NetworkChange},
     shell::{Pipeline, parse},
 };
@@ -144,19 +143,6 @@ fn filters_work_on_lines() {
     assert_eq!(Filter::TailFrom(9).apply(text), "");
     assert_eq!(Filter::TailLast(1).apply(text), "b\n");
     assert_eq!(Filter::Grep("a".to_owned()).apply(text), "a\n");
-}
-
-#[test]
-fn zero_leaves_a_timeout_as_it_is() {
-    let timeouts = crate::ipvsadm::set_timeouts(Timeouts::default(), [0, 30, 0]);
-    assert_eq!(
-        timeouts,
-        Timeouts {
-            tcp: 900,
-            tcp_fin: 30,
-            udp: 300
-        }
-    );
 }
 
 fn recorded() -> Vec<case::Case> {

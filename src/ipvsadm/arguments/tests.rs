@@ -1,10 +1,4 @@
-use pointsman::{
-    control::command::{Command, CommandError},
-    scheduler::SchedulerKind,
-    service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, TunnelKind},
-};
-
-use crate::ipvsadm::{ArgumentError, Columns, Invocation, Listing, error_message, parse};
+use super::*;
 
 fn parse_line(line: &str) -> Result<Invocation, ArgumentError> {
     parse(&line.split_whitespace().collect::<Vec<_>>())
@@ -394,4 +388,17 @@ fn refused_commands_get_the_messages_of_ipvsadm() {
     for ((command, error), message) in cases.iter().zip(messages) {
         assert_eq!(error_message(command, error), message, "{command:?}");
     }
+}
+
+#[test]
+fn zero_leaves_a_timeout_as_it_is() {
+    let timeouts = set_timeouts(Timeouts::default(), [0, 30, 0]);
+    assert_eq!(
+        timeouts,
+        Timeouts {
+            tcp: 900,
+            tcp_fin: 30,
+            udp: 300
+        }
+    );
 }

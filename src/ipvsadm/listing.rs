@@ -1,64 +1,20 @@
 //! The texts that `ipvsadm` prints about services and connections, and that
 //! the kernel shows in `/proc/net/ip_vs_conn`.
+#![forbid(unsafe_code)]
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use pointsman::service::{Protocol, ServerOptions, Timeouts, TunnelKind};
-
-use super::ipvsadm::Columns;
-
-/// A virtual service as far as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedService {
-    pub protocol: Protocol,
-    pub address: SocketAddr,
-    pub scheduler: &'static str,
-    /// Names of its flags.
-    pub flags: Vec<String>,
-    /// One-packet scheduling.
-    pub one_packet: bool,
-    pub statistics: Statistics,
-    /// Newest first.
-    pub servers: Vec<ListedServer>,
-}
-
-/// A real server as far as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedServer {
-    /// With the port of the service.
-    pub address: SocketAddr,
-    pub options: ServerOptions,
-    pub active: u32,
-    pub inactive: u32,
-    pub statistics: Statistics,
-}
-
-/// Counters of a service or a real server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    pub connections: u64,
-    pub in_packets: u64,
-    pub out_packets: u64,
-    pub in_bytes: u64,
-    pub out_bytes: u64,
-}
-
-/// A connection as far as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedConnection {
-    pub protocol: Protocol,
-    pub client: SocketAddr,
-    pub service: SocketAddr,
-    pub server: SocketAddr,
-    pub state: String,
-    pub remaining_s: u64,
-}
+use super::Columns;
+use crate::{
+    control::status::{ConnectionStatus, ServerStatus, ServiceStatus, Statistics},
+    service::{Protocol, ServerOptions, ServiceKey, ServiceOptions, Timeouts, TunnelKind},
+};
 
 /// `ipvsadm -Ln`: `title` is left out when one service is asked for.
 /// Services are sorted by protocol, address and port when `sorted`, their
 /// servers by address and port; else they stand as they are.
 pub fn services(
-    listed: &[ListedService],
+    listed: &[ServiceStatus],
     columns: Columns,
     title: bool,
     sorted: bool,
@@ -69,47 +25,35 @@ pub fn services(
         text.push_str("IP Virtual Server version 1.2.1 (size=4096)\n");
     }
     text.push_str(heading(columns));
-    let mut listed: Vec<&ListedService> = listed.iter().collect();
+    let mut listed: Vec<&ServiceStatus> = listed.iter().collect();
     if sorted {
-        listed.sort_by_key(|service| {
-            (
-                service.address.is_ipv6(),
-                service.protocol.number(),
-                service.address,
-            )
-        });
+        listed.sort_by_key(|service| place(&service.key));
     }
     for service in listed {
-        let name = format!("{:<4} {}", service.protocol, service.address);
+        let name = format!("{:<4} {}", service.key.protocol, service.key.address);
         if columns == Columns::Statistics {
             statistics_line(&mut text, &name, &service.statistics, exact);
         } else {
-            let _ = write!(text, "{name} {}", service.scheduler);
-            if !service.flags.is_empty() {
-                let _ = write!(text, " ({})", service.flags.join(","));
-            }
-            if service.one_packet {
-                text.push_str(" ops");
-            }
-            text.push('\n');
+            let _ = writeln!(text, "{name} {}", scheduler(service.options));
         }
-        let mut servers: Vec<&ListedServer> = service.servers.iter().collect();
+        let mut servers: Vec<&ServerStatus> = service.servers.iter().collect();
         if sorted {
-            servers.sort_by_key(|server| server.address);
+            servers.sort_by_key(|server| server.key);
         }
         for server in servers {
-            server_line(&mut text, server, columns, exact);
+            server_line(&mut text, &service.key, server, columns, exact);
         }
     }
     text
 }
 
 /// `ipvsadm -Lcn`
-pub fn connections(listed: &[ListedConnection]) -> String {
+pub fn connections(listed: &[ConnectionStatus]) -> String {
     let mut text = String::from("IPVS connection entries\n");
     text.push_str("pro expire state       source             virtual            destination\n");
     for connection in listed {
-        let (minutes, seconds) = (connection.remaining_s / 60, connection.remaining_s % 60);
+        let remaining_s = connection.expires_ms / 1000;
+        let (minutes, seconds) = (remaining_s / 60, remaining_s % 60);
         let _ = writeln!(
             text,
             "{:<3} {minutes:02}:{seconds:02}  {:<11} {:<18} {:<18} {}",
@@ -117,14 +61,14 @@ pub fn connections(listed: &[ListedConnection]) -> String {
             connection.state,
             connection.client.to_string(),
             connection.service.to_string(),
-            connection.server,
+            server_of(connection),
         );
     }
     text
 }
 
 /// `/proc/net/ip_vs_conn`
-pub fn proc_connections(listed: &[ListedConnection]) -> String {
+pub fn proc_connections(listed: &[ConnectionStatus]) -> String {
     let mut text = String::from(
         "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n",
     );
@@ -135,47 +79,47 @@ pub fn proc_connections(listed: &[ListedConnection]) -> String {
             connection.protocol,
             hexadecimal(connection.client),
             hexadecimal(connection.service),
-            hexadecimal(connection.server),
+            hexadecimal(server_of(connection)),
             connection.state,
-            connection.remaining_s,
+            connection.expires_ms / 1000,
         );
     }
     text
 }
 
 /// `ipvsadm -Sn`: the command lines that would make these services.
-pub fn save(listed: &[ListedService]) -> String {
+pub fn save(listed: &[ServiceStatus]) -> String {
     let mut text = String::new();
-    let mut listed: Vec<&ListedService> = listed.iter().collect();
-    listed.sort_by_key(|service| {
-        (
-            service.address.is_ipv6(),
-            service.protocol.number(),
-            service.address,
-        )
-    });
+    let mut listed: Vec<&ServiceStatus> = listed.iter().collect();
+    listed.sort_by_key(|service| place(&service.key));
     for service in listed {
-        let option = match service.protocol {
+        let option = match service.key.protocol {
             Protocol::Tcp => "-t",
             Protocol::Udp => "-u",
             Protocol::Sctp => "--sctp-service",
         };
-        let name = format!("{option} {}", service.address);
-        let _ = write!(text, "-A {name} -s {}", service.scheduler);
-        if !service.flags.is_empty() {
-            let _ = write!(text, " -b {}", service.flags.join(","));
+        let name = format!("{option} {}", service.key.address);
+        let ServiceOptions {
+            scheduler,
+            flags,
+            one_packet,
+        } = service.options;
+        let _ = write!(text, "-A {name} -s {scheduler}");
+        let flags = flags.names(scheduler);
+        if !flags.is_empty() {
+            let _ = write!(text, " -b {}", flags.join(","));
         }
-        if service.one_packet {
+        if one_packet {
             text.push_str(" -o");
         }
         text.push('\n');
-        let mut servers: Vec<&ListedServer> = service.servers.iter().collect();
-        servers.sort_by_key(|server| server.address);
+        let mut servers: Vec<&ServerStatus> = service.servers.iter().collect();
+        servers.sort_by_key(|server| server.key);
         for server in servers {
             let _ = writeln!(
                 text,
                 "-a {name} -r {} -i -w {} --tun-type {}",
-                server.address,
+                with_port(&service.key, server),
                 server.options.weight,
                 saved_tunnel(server.options.tunnel),
             );
@@ -207,6 +151,35 @@ pub fn timeouts(timeouts: Timeouts) -> String {
     format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n")
 }
 
+/// Where a service stands in a sorted list.
+fn place(key: &ServiceKey) -> (bool, u8, SocketAddr) {
+    (key.address.is_ipv6(), key.protocol.number(), key.address)
+}
+
+/// As `-Ln` prints it: "mh (mh-port)", "rr ops".
+pub fn scheduler(options: ServiceOptions) -> String {
+    let mut text = options.scheduler.to_string();
+    let flags = options.flags.names(options.scheduler);
+    if !flags.is_empty() {
+        let _ = write!(text, " ({})", flags.join(","));
+    }
+    if options.one_packet {
+        text.push_str(" ops");
+    }
+    text
+}
+
+/// A real server with its port, which is that of the service.
+fn with_port(service: &ServiceKey, server: &ServerStatus) -> SocketAddr {
+    SocketAddr::new(server.key.address, service.address.port())
+}
+
+/// The real server of a connection with its port, which is that of the
+/// service.
+fn server_of(connection: &ConnectionStatus) -> SocketAddr {
+    SocketAddr::new(connection.server, connection.service.port())
+}
+
 fn heading(columns: Columns) -> &'static str {
     match columns {
         Columns::Ordinary => {
@@ -236,15 +209,21 @@ fn heading(columns: Columns) -> &'static str {
     }
 }
 
-fn server_line(text: &mut String, server: &ListedServer, columns: Columns, exact: bool) {
-    let name = format!("  -> {:<28}", server.address.to_string());
+fn server_line(
+    text: &mut String,
+    service: &ServiceKey,
+    server: &ServerStatus,
+    columns: Columns,
+    exact: bool,
+) {
+    let name = format!("  -> {:<28}", with_port(service, server).to_string());
     let ServerOptions {
         weight,
         upper_threshold,
         lower_threshold,
         tunnel,
     } = server.options;
-    let (active, inactive) = (server.active, server.inactive);
+    let (active, inactive) = (server.active_connections, server.inactive_connections);
     let _ = match columns {
         Columns::Ordinary => {
             writeln!(
@@ -316,3 +295,6 @@ fn hexadecimal(address: SocketAddr) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

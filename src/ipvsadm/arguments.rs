@@ -4,6 +4,7 @@
 //! cannot do is [`ArgumentError::Unsupported`]; what `ipvsadm` itself refuses
 //! is [`ArgumentError::Invalid`], with its message and exit code where those
 //! were recorded.
+#![forbid(unsafe_code)]
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,7 +12,8 @@ use std::{
 };
 
 use clap::{ArgAction, Parser};
-use pointsman::{
+
+use crate::{
     control::command::{Command, CommandError},
     scheduler::{SchedulerFlags, SchedulerKind},
     service::{
@@ -571,3 +573,6 @@ fn invalid(message: &str, code: u8) -> ArgumentError {
         code,
     }
 }
+
+#[cfg(test)]
+mod tests;

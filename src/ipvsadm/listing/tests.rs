@@ -1,17 +1,15 @@
-use std::net::SocketAddr;
-
-use pointsman::service::{Protocol, ServerOptions, Timeouts, TunnelKind};
-
-use crate::{
-    ipvsadm::Columns,
-    listing::{
-        ListedConnection, ListedServer, ListedService, Statistics, connections, proc_connections,
-        save, services, timeouts,
-    },
-};
+use super::*;
+use crate::{control::status::NextHopStatus, scheduler::SchedulerKind, service::ServerKey};
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
+}
+
+fn service_key(protocol: Protocol, text: &str) -> ServiceKey {
+    ServiceKey {
+        protocol,
+        address: address(text),
+    }
 }
 
 fn server(
@@ -19,22 +17,27 @@ fn server(
     (weight, upper_threshold, lower_threshold): (u32, u32, u32),
     (active, inactive): (u32, u32),
     [connections, in_packets, out_packets, in_bytes, out_bytes]: [u64; 5],
-) -> ListedServer {
-    ListedServer {
-        address: address(rip),
+) -> ServerStatus {
+    ServerStatus {
+        key: ServerKey {
+            address: rip.parse().unwrap(),
+        },
         options: ServerOptions {
             weight,
             upper_threshold,
             lower_threshold,
             tunnel: TunnelKind::Ipip,
         },
-        active,
-        inactive,
+        active_connections: active,
+        inactive_connections: inactive,
+        overloaded: false,
+        next_hop: NextHopStatus::NoRoute,
+        path_mtu: 0,
         statistics: Statistics {
             connections,
             in_packets,
-            out_packets,
             in_bytes,
+            out_packets,
             out_bytes,
         },
     }
@@ -42,7 +45,7 @@ fn server(
 
 /// The IPv4 services by address of the recorded case `09_formats` that this
 /// version can have, in its unsorted order.
-fn recorded_services() -> Vec<ListedService> {
+fn recorded_services() -> Vec<ServiceStatus> {
     let statistics = |[connections, in_packets, in_bytes]: [u64; 3]| Statistics {
         connections,
         in_packets,
@@ -50,26 +53,23 @@ fn recorded_services() -> Vec<ListedService> {
         ..Statistics::default()
     };
     vec![
-        ListedService {
-            protocol: Protocol::Udp,
-            address: address("198.51.100.10:53"),
-            scheduler: "rr",
-            flags: Vec::new(),
-            one_packet: true,
+        ServiceStatus {
+            key: service_key(Protocol::Udp, "198.51.100.10:53"),
+            options: ServiceOptions {
+                one_packet: true,
+                ..ServiceOptions::from(SchedulerKind::Rr)
+            },
             statistics: statistics([3, 3, 180]),
-            servers: vec![server("10.0.0.12:53", (1, 0, 0), (0, 0), [3, 3, 0, 180, 0])],
+            servers: vec![server("10.0.0.12", (1, 0, 0), (0, 0), [3, 3, 0, 180, 0])],
         },
-        ListedService {
-            protocol: Protocol::Tcp,
-            address: address("198.51.100.10:80"),
-            scheduler: "wlc",
-            flags: Vec::new(),
-            one_packet: false,
+        ServiceStatus {
+            key: service_key(Protocol::Tcp, "198.51.100.10:80"),
+            options: ServiceOptions::from(SchedulerKind::Wlc),
             statistics: statistics([6, 13, 2020]),
             servers: vec![
-                server("10.0.0.13:80", (0, 0, 0), (0, 0), [0; 5]),
-                server("10.0.0.12:80", (2, 1000, 800), (2, 1), [3, 7, 0, 1080, 0]),
-                server("10.0.0.11:80", (3, 0, 0), (3, 0), [3, 6, 0, 940, 0]),
+                server("10.0.0.13", (0, 0, 0), (0, 0), [0; 5]),
+                server("10.0.0.12", (2, 1000, 800), (2, 1), [3, 7, 0, 1080, 0]),
+                server("10.0.0.11", (3, 0, 0), (3, 0), [3, 6, 0, 940, 0]),
             ],
         },
     ]
@@ -218,17 +218,14 @@ fn tunnels_are_listed_and_saved_as_recorded() {
         l4_port: 6080,
         checksum,
     };
-    let listed = ListedService {
-        one_packet: false,
-        address: address("198.51.100.10:443"),
-        protocol: Protocol::Tcp,
-        scheduler: "rr",
-        flags: Vec::new(),
+    let listed = ServiceStatus {
+        key: service_key(Protocol::Tcp, "198.51.100.10:443"),
+        options: ServiceOptions::from(SchedulerKind::Rr),
         statistics: Statistics::default(),
         servers: vec![
-            with("10.0.0.14:443", TunnelKind::Gre { checksum: true }),
-            with("10.0.0.12:443", gue(true)),
-            with("10.0.0.11:443", gue(false)),
+            with("10.0.0.14", TunnelKind::Gre { checksum: true }),
+            with("10.0.0.12", gue(true)),
+            with("10.0.0.11", gue(false)),
         ],
     };
     let listed = [listed];
@@ -262,15 +259,17 @@ fn timeouts_are_printed_as_recorded() {
     );
 }
 
-fn recorded_connections() -> [ListedConnection; 2] {
+fn recorded_connections() -> [ConnectionStatus; 2] {
     let connection =
-        |protocol, client, service, server, state: &str, remaining_s| ListedConnection {
+        |protocol, client, service, server, state: &str, remaining_s: u64| ConnectionStatus {
             protocol,
             client: address(client),
             service: address(service),
-            server: address(server),
+            server: address(server).ip(),
             state: state.to_owned(),
-            remaining_s,
+            expires_ms: remaining_s * 1000,
+            worker: 0,
+            packets: 1,
         };
     [
         connection(
