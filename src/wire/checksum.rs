@@ -1,7 +1,7 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 #![forbid(unsafe_code)]
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::IpProtocol;
 
@@ -36,6 +36,21 @@ impl Sum {
             .add_u32(destination.to_bits())
             .add_u16(protocol.0 as u16)
             .add_u16(l4_len)
+    }
+
+    /// The pseudo header that checksums of upper layers over IPv6 begin with
+    /// (RFC 8200 section 8.1), those of ICMPv6 too. `l4_len` is the length of
+    /// the message with its header.
+    pub fn ipv6_pseudo_header(
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+        protocol: IpProtocol,
+        l4_len: u32,
+    ) -> Self {
+        Self::of(&source.octets())
+            .add_bytes(&destination.octets())
+            .add_u32(l4_len)
+            .add_u16(u16::from(protocol.0))
     }
 
     /// Adds `bytes`, which start at an even offset of the message.

@@ -14,8 +14,12 @@ pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
+pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv4_options;
+pub mod ipv6;
+pub mod mld;
+pub mod ndp;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;
@@ -33,8 +37,12 @@ impl IpProtocol {
     pub const TCP: Self = Self(6);
     /// UDP (RFC 768).
     pub const UDP: Self = Self(17);
+    /// IPv6 in IP (RFC 2473, RFC 4213).
+    pub const IPV6: Self = Self(41);
     /// Generic Routing Encapsulation (RFC 2784).
     pub const GRE: Self = Self(47);
+    /// ICMP for IPv6 (RFC 4443).
+    pub const ICMPV6: Self = Self(58);
     /// SCTP (RFC 9260).
     pub const SCTP: Self = Self(132);
 }
