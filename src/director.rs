@@ -12,7 +12,7 @@ use crossbeam::channel::Receiver;
 use crate::{
     clock::Ticks,
     config::Config,
-    connection::{Table, TableError},
+    connection::{CONNECTIONS_LIMIT, Capacities, TableError, Tables},
     control::{
         Management, Parts, ProcessInfo, command::CommandError, connect, initial_state,
         socket::ControlRequest,
@@ -72,7 +72,7 @@ pub fn assemble<D: Driver>(
     now: Ticks,
 ) -> Result<Director<D>, AssemblyError> {
     let state = initial_state(&config, ServerLoads::new(SERVERS_MAX));
-    let connections_max = u32::try_from(config.director.connections_max).unwrap_or(u32::MAX);
+    let capacities = capacities(&config);
     let hash_key = HashKey::random();
     let count = materials.queues.len();
     let cores = config
@@ -87,12 +87,12 @@ pub fn assemble<D: Driver>(
     for ((index, queues), core) in materials.queues.into_iter().enumerate().zip(cores) {
         let counters = WorkerCounters::new(SERVERS_MAX);
         let (handle, channels) = connect(core, Arc::clone(&counters));
-        let table = Table::new(connections_max, hash_key, materials.numa_node)?;
+        let tables = Tables::new(capacities, hash_key, materials.numa_node)?;
         let state = Arc::clone(&state);
         workers.push(Worker::new(
             (index, count),
             state,
-            table,
+            tables,
             counters,
             queues,
             channels,
@@ -112,3 +112,16 @@ pub fn assemble<D: Driver>(
         workers,
     })
 }
+
+/// How many connections of each IP version each worker can hold. Those over
+/// IPv6 come on top of the number in the configuration, a quarter as many.
+fn capacities(config: &Config) -> Capacities {
+    let connections_max = u32::try_from(config.director.connections_max);
+    let connections_max = connections_max.unwrap_or(CONNECTIONS_LIMIT);
+    Capacities {
+        v4: connections_max,
+        v6: (connections_max / IPV6_SHARE).max(1),
+    }
+}
+
+const IPV6_SHARE: u32 = 4;

@@ -13,7 +13,7 @@ use std::{
     collections::hash_map::RandomState,
     fmt::{self, Debug},
     hash::BuildHasher,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
 };
 
 use bytemuck::Zeroable;
@@ -25,6 +25,20 @@ use bytemuck::Zeroable;
 pub trait FlowKey: Copy + Eq + Zeroable + Debug + Send + Sync + 'static {
     /// The keyed hash of the flow. All 64 bits are usable.
     fn hash(&self, key: &HashKey) -> FlowHash;
+
+    /// The flow in a form that both IP versions share.
+    fn endpoints(&self) -> Endpoints;
+}
+
+/// A flow of either IP version, for everything but the connection table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoints {
+    /// Address and L4 port of the client.
+    pub client: SocketAddr,
+    /// VIP and service port.
+    pub service: SocketAddr,
+    /// The IP protocol number of the payload (IANA).
+    pub protocol: u8,
 }
 
 /// A flow over IPv4. All numbers are in host byte order.
@@ -80,6 +94,14 @@ impl FlowKey for FlowKeyV4 {
         let (addresses, rest) = self.words();
         key.hash_two(addresses, rest)
     }
+
+    fn endpoints(&self) -> Endpoints {
+        Endpoints {
+            client: self.client_address().into(),
+            service: self.service_address().into(),
+            protocol: self.protocol,
+        }
+    }
 }
 
 // One branch for the whole key. The derived comparison takes one per field,
@@ -101,6 +123,107 @@ impl std::hash::Hash for FlowKeyV4 {
 }
 
 impl Debug for FlowKeyV4 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (client, service) = (self.client_address(), self.service_address());
+        write!(f, "{client} > {service} protocol {}", self.protocol)
+    }
+}
+
+/// A flow over IPv6. Addresses are two halves in host byte order, the upper one
+/// first; so are all other numbers.
+#[derive(Clone, Copy, Default, Zeroable)]
+#[repr(C)]
+pub struct FlowKeyV6 {
+    /// The client's address (CIP).
+    pub client: [u64; 2],
+    /// The virtual address (VIP).
+    pub vip: [u64; 2],
+    /// The client's TCP, UDP or SCTP port.
+    pub client_port: u16,
+    /// The service's TCP, UDP or SCTP port.
+    pub service_port: u16,
+    /// The number of the protocol that follows the extension headers (IANA).
+    pub protocol: u8,
+}
+
+impl FlowKeyV6 {
+    /// The flow from `client` to `service` of IP protocol `protocol`.
+    pub fn new(client: SocketAddrV6, service: SocketAddrV6, protocol: u8) -> Self {
+        Self {
+            client: halves(*client.ip()),
+            vip: halves(*service.ip()),
+            client_port: client.port(),
+            service_port: service.port(),
+            protocol,
+        }
+    }
+
+    /// Address and port of the client.
+    pub fn client_address(&self) -> SocketAddrV6 {
+        SocketAddrV6::new(joined(self.client), self.client_port, 0, 0)
+    }
+
+    /// VIP and service port.
+    pub fn service_address(&self) -> SocketAddrV6 {
+        SocketAddrV6::new(joined(self.vip), self.service_port, 0, 0)
+    }
+
+    fn words(&self) -> [u64; 5] {
+        let rest = u64::from(self.client_port)
+            | u64::from(self.service_port) << 16
+            | u64::from(self.protocol) << 32;
+        let ([a, b], [c, d]) = (self.client, self.vip);
+        [a, b, c, d, rest]
+    }
+}
+
+/// The upper and the lower half of an address.
+fn halves(address: Ipv6Addr) -> [u64; 2] {
+    let octets = address.octets();
+    let (halves, _) = octets.as_chunks::<8>();
+    [0, 1].map(|half| {
+        halves
+            .get(half)
+            .map_or(0, |octets| u64::from_be_bytes(*octets))
+    })
+}
+
+fn joined([upper, lower]: [u64; 2]) -> Ipv6Addr {
+    Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower))
+}
+
+impl FlowKey for FlowKeyV6 {
+    #[inline]
+    fn hash(&self, key: &HashKey) -> FlowHash {
+        key.hash_five(self.words())
+    }
+
+    fn endpoints(&self) -> Endpoints {
+        Endpoints {
+            client: self.client_address().into(),
+            service: self.service_address().into(),
+            protocol: self.protocol,
+        }
+    }
+}
+
+impl PartialEq for FlowKeyV6 {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let pairs = self.words().into_iter().zip(other.words());
+        pairs.fold(0, |differing, (one, other)| differing | (one ^ other)) == 0
+    }
+}
+
+impl Eq for FlowKeyV6 {}
+
+impl std::hash::Hash for FlowKeyV6 {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.words().hash(state);
+    }
+}
+
+impl Debug for FlowKeyV6 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (client, service) = (self.client_address(), self.service_address());
         write!(f, "{client} > {service} protocol {}", self.protocol)
@@ -151,6 +274,17 @@ impl HashKey {
         let [k0, k1, k2] = self.0;
         let mixed = folded_multiply(first ^ k0, second ^ k1);
         FlowHash(folded_multiply(mixed ^ k2, SPREAD))
+    }
+
+    /// Hash of five words: as of two, with each further pair of words mixed
+    /// into the sum of those before.
+    #[inline]
+    pub const fn hash_five(&self, words: [u64; 5]) -> FlowHash {
+        let [k0, k1, k2] = self.0;
+        let mixed = folded_multiply(words[0] ^ k0, words[1] ^ k1);
+        let mixed = folded_multiply(words[2] ^ k2, words[3] ^ mixed.rotate_left(23) ^ k0);
+        let mixed = folded_multiply(words[4] ^ k1, mixed ^ k2);
+        FlowHash(folded_multiply(mixed ^ k0, SPREAD))
     }
 }
 
@@ -302,6 +436,92 @@ mod tests {
                 "{variant:?} changed {changed} bits"
             );
         }
+    }
+
+    fn flow_v6(n: u32, pattern: usize) -> FlowKeyV6 {
+        let base = FlowKeyV6 {
+            client: [0x2001_0db8_000c_0000, 7],
+            vip: [0x2001_0db8_00ff_0000, 0x10],
+            client_port: 40_000,
+            service_port: 443,
+            protocol: 6,
+        };
+        match pattern {
+            0 => FlowKeyV6 {
+                client_port: u16::try_from(n & 0xffff).unwrap(),
+                ..base
+            },
+            1 => FlowKeyV6 {
+                client: [base.client[0], u64::from(n)],
+                ..base
+            },
+            2 => FlowKeyV6 {
+                client: [base.client[0] + u64::from(n), 7],
+                ..base
+            },
+            _ => FlowKeyV6 {
+                vip: [base.vip[0], u64::from(n)],
+                ..base
+            },
+        }
+    }
+
+    #[test]
+    fn sequential_flows_over_ipv6_spread_evenly() {
+        for pattern in 0..4 {
+            let count = 65_536_u32;
+            let mut cells = vec![0_u32; 1024];
+            for n in 0..count {
+                cells[flow_v6(n, pattern).hash(&KEY).reduce(1024) as usize] += 1;
+            }
+            let expected = f64::from(count) / 1024.0;
+            let chi: f64 = cells
+                .iter()
+                .map(|&seen| (f64::from(seen) - expected).powi(2) / expected)
+                .sum();
+            assert!(
+                (700.0..1350.0).contains(&chi),
+                "pattern {pattern}: chi-square {chi}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_bit_of_a_flow_over_ipv6_changes_about_half_of_the_hash() {
+        let base = flow_v6(7, 1);
+        let reference = base.hash(&KEY).as_u64();
+        let words = base.words();
+        // 16 + 16 bits of ports and 8 of the protocol in the last word.
+        for (word, bits) in [(0, 64), (1, 64), (2, 64), (3, 64), (4, 40)] {
+            for bit in 0..bits {
+                let mut changed = words;
+                changed[word] ^= 1 << bit;
+                let hash = KEY.hash_five(changed).as_u64();
+                let differing = (hash ^ reference).count_ones();
+                assert!(
+                    (12..=52).contains(&differing),
+                    "bit {bit} of word {word} changed {differing} bits"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_flow_over_ipv6_prints_and_converts_its_addresses() {
+        let client: SocketAddrV6 = "[2001:db8:c::7]:40001".parse().unwrap();
+        let service: SocketAddrV6 = "[2001:db8:ff::10]:80".parse().unwrap();
+        let flow = FlowKeyV6::new(client, service, 6);
+        assert_eq!(
+            format!("{flow:?}"),
+            "[2001:db8:c::7]:40001 > [2001:db8:ff::10]:80 protocol 6"
+        );
+        assert_eq!(flow.vip, [0x2001_0db8_00ff_0000, 0x10]);
+        let expected = Endpoints {
+            client: client.into(),
+            service: service.into(),
+            protocol: 6,
+        };
+        assert_eq!(flow.endpoints(), expected);
     }
 
     #[test]

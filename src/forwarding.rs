@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -63,7 +63,7 @@ pub struct ForwardingState {
     /// By [`PortIndex`].
     pub ports: Arc<[PortForwarding]>,
     /// The director's own addresses and all VIPs.
-    pub local: Arc<HashSet<Ipv4Addr>>,
+    pub local: Arc<HashSet<IpAddr>>,
     /// Services by address.
     pub services: Arc<ServiceTable>,
     /// Slots whose service appeared, changed or went since the generation
@@ -108,7 +108,7 @@ pub struct ServiceTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceAddress {
     /// VIP.
-    pub vip: Ipv4Addr,
+    pub vip: IpAddr,
     /// Service port.
     pub l4_port: u16,
     /// Transport protocol.
@@ -487,7 +487,7 @@ mod tests {
     fn service(l4_port: u16) -> Arc<ServiceForwarding> {
         Arc::new(ServiceForwarding {
             address: ServiceAddress {
-                vip: Ipv4Addr::new(198, 51, 100, 10),
+                vip: IpAddr::from([198, 51, 100, 10]),
                 l4_port,
                 protocol: Protocol::Tcp,
             },

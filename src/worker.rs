@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,9 +22,8 @@ use crossbeam::{
 
 use crate::{
     clock::{Clock, Ticks},
-    connection::{CoarseTime, Entry, Table, time::STEPS_PER_SECOND},
+    connection::{CoarseTime, Held, Tables, time::STEPS_PER_SECOND},
     counters::WorkerCounters,
-    flow::FlowKeyV4,
     forwarding::{ForwardingState, RealServerIndex},
     io::{Burst, Driver, PortIndex, RxQueue},
     pipeline::{Outputs, Pipeline, Punted},
@@ -40,7 +40,7 @@ pub enum WorkerRequest {
     /// Copy some connections, from a cursor on.
     Connections {
         /// 0, or where the page before ended.
-        cursor: u32,
+        cursor: u64,
         /// Where the page goes; a reader that has gone away is no harm.
         reply: Sender<ConnectionsPage>,
     },
@@ -54,14 +54,16 @@ pub struct ConnectionsPage {
     /// The connections found.
     pub connections: Vec<Connection>,
     /// Where to go on; `None` at the end.
-    pub next: Option<u32>,
+    pub next: Option<u64>,
 }
 
 /// A copy of what a worker knows of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Client, VIP, L4 ports.
-    pub key: FlowKeyV4,
+    /// Address and L4 port of the client.
+    pub client: SocketAddr,
+    /// VIP and service port.
+    pub service: SocketAddr,
     /// Transport protocol.
     pub protocol: Protocol,
     /// Where its packets go.
@@ -119,7 +121,7 @@ pub struct Worker<D: Driver> {
     requests: Receiver<WorkerRequest>,
     injected: Receiver<Injected<D::Packet>>,
     retired: Sender<Arc<ForwardingState>>,
-    sweep: Option<u32>,
+    sweep: Option<u64>,
     turns_to_housekeeping: u32,
 }
 
@@ -128,7 +130,7 @@ impl<D: Driver> Worker<D> {
     pub fn new(
         (index, workers): (usize, usize),
         state: Arc<ForwardingState>,
-        connections: Table<FlowKeyV4>,
+        connections: Tables,
         counters: Arc<CachePadded<WorkerCounters>>,
         queues: WorkerQueues<D>,
         channels: WorkerChannels<D::Packet>,
@@ -178,10 +180,15 @@ impl<D: Driver> Worker<D> {
     /// All connections.
     pub fn connections(&self, now: Ticks) -> Vec<Connection> {
         let now = CoarseTime::from_ticks(now);
-        let (entries, _) = self.pipeline.connections().iter_from(0, u32::MAX);
-        entries
-            .filter_map(|(_, entry)| connection_of(entry, now))
-            .collect()
+        let tables = self.pipeline.connections();
+        let mut found = Vec::new();
+        let mut cursor = Some(0);
+        while let Some(from) = cursor {
+            let (page, next) = tables.iter_from(from, PAGE_SLOTS);
+            found.extend(page.filter_map(|(_, held)| connection_of(&held, now)));
+            cursor = next;
+        }
+        found
     }
 
     fn receive_and_forward(&mut self, now: CoarseTime) -> bool {
@@ -230,7 +237,7 @@ impl<D: Driver> Worker<D> {
             WorkerRequest::Connections { cursor, reply } => {
                 let (entries, next) = self.pipeline.connections().iter_from(cursor, PAGE_SLOTS);
                 let connections = entries
-                    .filter_map(|(_, entry)| connection_of(entry, now))
+                    .filter_map(|(_, held)| connection_of(&held, now))
                     .collect();
                 drop(reply.try_send(ConnectionsPage {
                     worker: self.index,
@@ -242,15 +249,15 @@ impl<D: Driver> Worker<D> {
     }
 }
 
-fn connection_of(entry: &Entry<FlowKeyV4>, now: CoarseTime) -> Option<Connection> {
+fn connection_of(held: &Held, now: CoarseTime) -> Option<Connection> {
     Some(Connection {
-        key: *entry.key(),
-        protocol: Protocol::from_number(entry.key().protocol)?,
-        server: RealServerIndex(entry.server()),
-        state: entry.state().name(),
-        expires_ms: u64::from(entry.deadline().steps_since(now)) * 1000
-            / u64::from(STEPS_PER_SECOND),
-        packets: entry.packets(),
+        client: held.endpoints.client,
+        service: held.endpoints.service,
+        protocol: Protocol::from_number(held.endpoints.protocol)?,
+        server: RealServerIndex(held.server),
+        state: held.state.name(),
+        expires_ms: u64::from(held.deadline.steps_since(now)) * 1000 / u64::from(STEPS_PER_SECOND),
+        packets: held.packets,
     })
 }
 

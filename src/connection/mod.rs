@@ -2,8 +2,9 @@
 //!
 //! [`Table`] is bounded and allocated at start, keeps each IPv4 connection in
 //! one cache line, and lets a worker ask for the lines of a whole burst before
-//! it looks at the first. [`state`] and [`sctp`] follow connections by the client's packets alone,
-//! and a timer wheel inside the table ends connections that fall silent.
+//! it looks at the first. [`Tables`] are one for each IP version. [`state`] and
+//! [`sctp`] follow connections by the client's packets alone, and a timer wheel
+//! inside the table ends connections that fall silent.
 //!
 //! A table belongs to one worker. It knows no services, schedulers or
 //! counters: it tells its caller about every connection that leaves it, and
@@ -15,10 +16,12 @@ mod opening_queue;
 pub mod sctp;
 pub mod state;
 mod table;
+mod tables;
 pub mod time;
 mod wheel;
 
 pub use entry::{Entry, NewEntry, Removed};
 pub use state::{State, StateTimeouts, transition};
 pub use table::{CONNECTIONS_LIMIT, EntryIndex, Expiry, Full, Inserted, Table, TableError};
+pub use tables::{Capacities, ConnectionKey, Held, Place, Tables};
 pub use time::{CoarseDuration, CoarseTime};

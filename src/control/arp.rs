@@ -156,7 +156,14 @@ impl<D: Driver> Management<D> {
     /// Tells the networks about all addresses, VIPs included.
     pub(super) fn announce_all(&mut self) {
         self.announce_own();
-        let mut vips: Vec<_> = self.services.vips().collect();
+        let mut vips: Vec<_> = self
+            .services
+            .vips()
+            .filter_map(|vip| match vip {
+                IpAddr::V4(vip) => Some(vip),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
         vips.sort_unstable();
         for vip in vips {
             self.announce(vip);
@@ -226,7 +233,7 @@ impl<D: Driver> Management<D> {
 
     /// Whether an address is the director's own or a VIP.
     pub(super) fn is_own(&self, address: Ipv4Addr) -> bool {
-        self.network.own_addresses().contains(&address) || self.services.has_vip(address)
+        self.network.own_addresses().contains(&address) || self.services.has_vip(address.into())
     }
 }
 

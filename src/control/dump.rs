@@ -1,8 +1,6 @@
 //! Listing connections: a walk over the workers' tables, a page at a time, so
 //! that neither they nor the management thread stand still for it.
 
-use std::net::SocketAddr;
-
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::{
@@ -26,7 +24,7 @@ pub(super) struct Dump {
     worker: usize,
     /// The page asked for but not yet come.
     pending: Option<Receiver<ConnectionsPage>>,
-    cursor: u32,
+    cursor: u64,
     deadline: Ticks,
     answer: Sender<Response>,
 }
@@ -112,10 +110,9 @@ impl<D: Driver> Management<D> {
 
     fn take_page(&self, dump: &mut Dump, page: ConnectionsPage) {
         for connection in page.connections {
-            let service = connection.key.service_address();
             let key = ServiceKey {
                 protocol: connection.protocol,
-                address: service.into(),
+                address: connection.service,
             };
             if dump.service.is_some_and(|wanted| wanted != key) {
                 continue;
@@ -130,8 +127,8 @@ impl<D: Driver> Management<D> {
             dump.found.push(ConnectionStatus {
                 worker: u32::try_from(page.worker).unwrap_or(u32::MAX),
                 protocol: connection.protocol,
-                client: SocketAddr::V4(connection.key.client_address()),
-                service: SocketAddr::V4(service),
+                client: connection.client,
+                service: connection.service,
                 server: server.key.address,
                 state: connection.state.to_owned(),
                 expires_ms: connection.expires_ms,

@@ -301,7 +301,7 @@ impl<D: Driver> Management<D> {
     fn new_vip_of(&self, command: &Command) -> Option<Ipv4Addr> {
         match command {
             Command::AddService(key, _) => match key.address.ip() {
-                IpAddr::V4(vip) => (!self.services.has_vip(vip)).then_some(vip),
+                IpAddr::V4(vip) => (!self.services.has_vip(vip.into())).then_some(vip),
                 IpAddr::V6(_) => None,
             },
             _ => None,

@@ -1,9 +1,6 @@
 //! Making the forwarding state and handing it to the workers.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use hashbrown::HashSet;
 
@@ -17,7 +14,6 @@ use crate::{
     },
     io::Driver,
     scheduler::{HashTable, HashedServer},
-    service::ServiceKey,
     wire::ethernet::MacAddr,
     worker::WorkerRequest,
 };
@@ -70,7 +66,7 @@ impl<D: Driver> Management<D> {
     }
 
     /// VIPs of all services.
-    pub(super) fn vips(&self) -> HashSet<Ipv4Addr> {
+    pub(super) fn vips(&self) -> HashSet<IpAddr> {
         self.services.vips().collect()
     }
 
@@ -84,7 +80,13 @@ impl<D: Driver> Management<D> {
         let before = Arc::clone(&self.state);
         let ports = self.network.port_forwarding();
         let mut local = self.vips();
-        local.extend(self.network.own_addresses());
+        local.extend(
+            self.network
+                .own_addresses()
+                .iter()
+                .copied()
+                .map(IpAddr::from),
+        );
         self.network.path_mtus.set_rips(self.services.rips());
         let servers: Vec<_> = self
             .services
@@ -150,19 +152,14 @@ impl<D: Driver> Management<D> {
         let edited: Vec<_> = self
             .services
             .take_edits()
-            .filter_map(|(key, service, edits)| {
+            .map(|(key, service, edits)| {
                 let address = ServiceAddress {
-                    vip: vip_of(key)?,
+                    vip: key.address.ip(),
                     l4_port: key.address.port(),
                     protocol: key.protocol,
                 };
-                Some((
-                    service.index,
-                    address,
-                    service.options,
-                    service.servers.clone(),
-                    edits,
-                ))
+                let servers = service.servers.clone();
+                (service.index, address, service.options, servers, edits)
             })
             .collect();
         for (index, address, options, servers, edits) in edited {
@@ -171,9 +168,7 @@ impl<D: Driver> Management<D> {
                     .iter()
                     .filter_map(|&server| self.services.server(server))
             };
-            let hashed: Vec<_> = slots()
-                .filter_map(|slot| hashed_server(slot, address))
-                .collect();
+            let hashed: Vec<_> = slots().map(|slot| hashed_server(slot, address)).collect();
             let links = servers
                 .iter()
                 .zip(slots())
@@ -195,21 +190,11 @@ impl<D: Driver> Management<D> {
     }
 }
 
-fn hashed_server(server: &Server, service: ServiceAddress) -> Option<HashedServer> {
-    match server.key.address {
-        IpAddr::V4(address) => Some(HashedServer {
-            address: address.into(),
-            l4_port: service.l4_port,
-            weight: server.options.weight,
-            last_weight: server.last_weight,
-        }),
-        IpAddr::V6(_) => None,
-    }
-}
-
-fn vip_of(key: &ServiceKey) -> Option<Ipv4Addr> {
-    match key.address.ip() {
-        IpAddr::V4(vip) => Some(vip),
-        IpAddr::V6(_) => None,
+fn hashed_server(server: &Server, service: ServiceAddress) -> HashedServer {
+    HashedServer {
+        address: HashedServer::address_of(server.key.address, service.vip),
+        l4_port: service.l4_port,
+        weight: server.options.weight,
+        last_weight: server.last_weight,
     }
 }

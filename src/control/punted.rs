@@ -174,7 +174,7 @@ impl<D: Driver> Management<D> {
             return;
         };
         let source = Ipv4Header::parse(packet).map(|(ip, _)| ip.source());
-        if source.is_ok_and(|source| is_martian(source) || self.is_own(source)) {
+        if source.is_ok_and(|source| is_martian(source.into()) || self.is_own(source)) {
             self.host.not_answered.add(1);
             return;
         }

@@ -32,7 +32,7 @@ use crate::{
 pub(super) struct Services {
     by_key: BTreeMap<ServiceKey, Service>,
     /// How many services each VIP has.
-    vips: HashMap<Ipv4Addr, usize>,
+    vips: HashMap<IpAddr, usize>,
     servers: Vec<Server>,
     /// Slots of deleted servers that may come back.
     deleted: HashMap<(ServiceKey, ServerKey), RealServerIndex>,
@@ -122,12 +122,12 @@ impl Services {
     }
 
     /// The VIPs of all services, each once.
-    pub(crate) fn vips(&self) -> impl Iterator<Item = Ipv4Addr> {
+    pub(crate) fn vips(&self) -> impl Iterator<Item = IpAddr> {
         self.vips.keys().copied()
     }
 
     /// Whether a service has this VIP.
-    pub(crate) fn has_vip(&self, address: Ipv4Addr) -> bool {
+    pub(crate) fn has_vip(&self, address: IpAddr) -> bool {
         self.vips.contains_key(&address)
     }
 
@@ -293,9 +293,7 @@ impl Services {
             left_behind: Statistics::default(),
         };
         self.by_key.insert(key, service);
-        if let IpAddr::V4(vip) = key.address.ip() {
-            *self.vips.entry(vip).or_default() += 1;
-        }
+        *self.vips.entry(key.address.ip()).or_default() += 1;
         self.changed.push(index);
         Ok(())
     }
@@ -339,9 +337,8 @@ impl Services {
             self.changed.push(service.index);
             self.free_slots.push(service.index);
         }
-        if let IpAddr::V4(vip) = key.address.ip()
-            && let Some(services) = self.vips.get_mut(&vip)
-        {
+        let vip = key.address.ip();
+        if let Some(services) = self.vips.get_mut(&vip) {
             *services -= 1;
             if *services == 0 {
                 self.vips.remove(&vip);

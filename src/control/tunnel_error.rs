@@ -128,7 +128,7 @@ impl<D: Driver> Management<D> {
         let is_ours = error.outer.protocol() == IpProtocol::IPIP
             && error.outer.source() == error.destination
             && self.network.path_mtus.is_rip(rip)
-            && !is_martian(error.reporter)
+            && !is_martian(error.reporter.into())
             && !self.is_own(error.reporter)
             && error.is_plausible();
         match self.network.next_hop(rip) {
@@ -142,8 +142,8 @@ impl<D: Driver> Management<D> {
     /// Whether a packet went from elsewhere to a VIP.
     fn is_from_client(&self, packet: &[u8]) -> bool {
         Ipv4Header::parse_quoted(packet).is_ok_and(|(ip, _)| {
-            self.services.has_vip(ip.destination())
-                && !is_martian(ip.source())
+            self.services.has_vip(ip.destination().into())
+                && !is_martian(ip.source().into())
                 && !self.is_own(ip.source())
         })
     }

@@ -15,7 +15,10 @@ mod output;
 mod parse;
 mod selection;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use crossbeam::utils::CachePadded;
 
@@ -28,9 +31,9 @@ use self::{
     selection::Flow,
 };
 use crate::{
-    connection::{CoarseTime, EntryIndex, Expiry, Table},
+    connection::{CoarseTime, Expiry, Place, Tables},
     counters::WorkerCounters,
-    flow::{FlowHash, FlowKeyV4},
+    flow::{FlowHash, FlowKeyV4, FlowKeyV6},
     forwarding::{ForwardingState, Path, Presence, RealServerIndex},
     fragment::fragment_outer,
     io::{BURST_LEN_MAX, Burst, Driver, Packet, PortIndex},
@@ -44,7 +47,7 @@ use crate::{
 pub struct Pipeline<D: Driver> {
     state: Arc<ForwardingState>,
     schedulers: Schedulers,
-    connections: Table<FlowKeyV4>,
+    connections: Tables,
     counters: Arc<CachePadded<WorkerCounters>>,
     identifications: Identifications,
     pool: D::Pool,
@@ -58,7 +61,7 @@ impl<D: Driver> Pipeline<D> {
     /// identifications apart from those of the others.
     pub fn new(
         state: Arc<ForwardingState>,
-        connections: Table<FlowKeyV4>,
+        connections: Tables,
         counters: Arc<CachePadded<WorkerCounters>>,
         pool: D::Pool,
         (worker, workers): (u16, u16),
@@ -80,7 +83,7 @@ impl<D: Driver> Pipeline<D> {
     }
 
     /// The connections of this worker.
-    pub fn connections(&self) -> &Table<FlowKeyV4> {
+    pub fn connections(&self) -> &Tables {
         &self.connections
     }
 
@@ -104,10 +107,10 @@ impl<D: Driver> Pipeline<D> {
     pub fn expire(&mut self, now: CoarseTime, budget: u32) -> Expiry {
         let loads = &self.state.loads;
         let counters = &self.counters;
-        let expiry = self.connections.expire(now, budget, |entry| {
+        let expiry = self.connections.expire(now, budget, |ended| {
             loads
-                .of(RealServerIndex(entry.server()))
-                .close(entry.state().is_active());
+                .of(RealServerIndex(ended.server))
+                .close(ended.state.is_active());
             counters.connections_expired.add(1);
         });
         if expiry.expired > 0 {
@@ -119,17 +122,20 @@ impl<D: Driver> Pipeline<D> {
     /// Ends all connections of real servers that were deleted
     /// (`expire_nodest_conn`), looking at [`SWEEP_LEN`] slots from `cursor` on.
     /// Returns where to go on, or `None` at the end.
-    pub fn end_connections_of_deleted_servers(&mut self, cursor: u32) -> Option<u32> {
+    pub fn end_connections_of_deleted_servers(&mut self, cursor: u64) -> Option<u64> {
         let (connections, next) = self.connections.iter_from(cursor, SWEEP_LEN);
-        let gone: arrayvec::ArrayVec<EntryIndex, { SWEEP_LEN as usize }> = connections
-            .filter(|(_, entry)| {
-                let server = self.state.server(RealServerIndex(entry.server()));
+        let gone: arrayvec::ArrayVec<Place, { SWEEP_LEN as usize }> = connections
+            .filter(|(_, held)| {
+                let server = self.state.server(RealServerIndex(held.server));
                 server.is_none_or(|server| server.presence != Presence::Listed)
             })
-            .map(|(index, _)| index)
+            .map(|(place, _)| place)
             .collect();
-        for index in gone {
-            self.end(index);
+        for place in gone {
+            match place {
+                Place::V4(index) => self.end::<FlowKeyV4>(index),
+                Place::V6(index) => self.end::<FlowKeyV6>(index),
+            }
         }
         self.publish_connection_count();
         next
@@ -176,9 +182,10 @@ impl<D: Driver> Pipeline<D> {
             .get(port.as_usize())
             .ok_or(Exit::Drop(DropReason::FrameTooShort))?;
         let parsed = parse::parse(packet.bytes(), port)?;
-        if let Payload::Flow(key, _) = &parsed.payload {
-            let hash = self.connections.hash(key);
-            self.connections.prefetch(hash);
+        if let Payload::Flow(key, ..) = &parsed.payload {
+            let connections = self.connections.of();
+            let hash = connections.hash(key);
+            connections.prefetch(hash);
             return Ok((parsed, hash));
         }
         Ok((parsed, FlowHash::default()))
@@ -218,12 +225,17 @@ impl<D: Driver> Pipeline<D> {
         now: CoarseTime,
     ) -> Result<Route, (Exit, Option<RealServerIndex>)> {
         let server = match parsed.payload {
-            Payload::Flow(key, signal) => {
+            Payload::Flow(key, protocol, signal) => {
                 if parsed.has_options {
                     receive_options(packet, parsed.inner, key.vip.into())
                         .map_err(|exit| (exit, None))?;
                 }
-                let flow = Flow { key, hash, signal };
+                let flow = Flow {
+                    key,
+                    hash,
+                    protocol,
+                    signal,
+                };
                 let server = self.server_of_flow(&flow, parsed.inner.total_len, now);
                 let server = server.map_err(|exit| (exit, None))?;
                 return self.reach(packet, parsed, server, false).map_err(|exit| {
@@ -246,11 +258,11 @@ impl<D: Driver> Pipeline<D> {
             }
             Payload::Fragment { destination } => {
                 return Err((
-                    self.unless_local(destination, DropReason::ClientFragment),
+                    self.unless_local(destination.into(), DropReason::ClientFragment),
                     None,
                 ));
             }
-            Payload::Other { destination } => return Err((self.to_host(destination), None)),
+            Payload::Other { destination } => return Err((self.to_host(destination.into()), None)),
         };
         let reach = self.reach(packet, parsed, server, true);
         reach.map_err(|exit| (exit, Some(server)))
@@ -351,7 +363,7 @@ impl<D: Driver> Pipeline<D> {
     }
 
     /// What becomes of a packet that no service wants.
-    fn to_host(&self, destination: Ipv4Addr) -> Exit {
+    fn to_host(&self, destination: IpAddr) -> Exit {
         if self.state.local.contains(&destination) {
             Exit::Punt(PuntReason::Local)
         } else {
@@ -359,7 +371,7 @@ impl<D: Driver> Pipeline<D> {
         }
     }
 
-    fn unless_local(&self, destination: Ipv4Addr, reason: DropReason) -> Exit {
+    fn unless_local(&self, destination: IpAddr, reason: DropReason) -> Exit {
         if self.state.local.contains(&destination) {
             Exit::Drop(reason)
         } else {
@@ -418,12 +430,20 @@ fn leave<D: Driver>(
     }
 }
 
-/// Whether an address cannot be that of a sender (RFC 1812 section 5.3.7).
-pub(crate) const fn is_martian(source: Ipv4Addr) -> bool {
-    source.is_multicast()
-        || source.is_broadcast()
-        || source.is_loopback()
-        || source.octets()[0] == 0
+/// Whether an address cannot be that of a sender (RFC 1812 section 5.3.7, RFC
+/// 4291 section 2.5).
+pub(crate) const fn is_martian(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(source) => {
+            source.is_multicast()
+                || source.is_broadcast()
+                || source.is_loopback()
+                || source.octets()[0] == 0
+        }
+        IpAddr::V6(source) => {
+            source.is_multicast() || source.is_loopback() || source.is_unspecified()
+        }
+    }
 }
 
 /// Checks and fills in the IPv4 options of a received packet.

@@ -6,6 +6,7 @@ use super::{DropReason, Exit, PuntReason};
 use crate::{
     flow::FlowKeyV4,
     forwarding::PortForwarding,
+    service::Protocol,
     tunnel::{DONT_FRAGMENT, Inner},
     wire::{
         IpProtocol,
@@ -32,7 +33,7 @@ pub(super) struct Parsed {
 pub(super) enum Payload {
     /// A TCP segment, UDP datagram or SCTP packet: the flow, and TCP's flags or
     /// the type of SCTP's first chunk (0 for UDP).
-    Flow(FlowKeyV4, u8),
+    Flow(FlowKeyV4, Protocol, u8),
     /// An ICMP message that starts this many bytes into the frame.
     Icmp {
         message_offset: u16,
@@ -152,6 +153,7 @@ fn parse_tcp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
         .ok_or(Exit::Drop(DropReason::TruncatedL4))?;
     Ok(Payload::Flow(
         flow(header, client, vip, PROTOCOL_TCP),
+        Protocol::Tcp,
         header[13],
     ))
 }
@@ -161,7 +163,11 @@ fn parse_udp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
     let header: &[u8; 8] = l4
         .first_chunk()
         .ok_or(Exit::Drop(DropReason::TruncatedL4))?;
-    Ok(Payload::Flow(flow(header, client, vip, PROTOCOL_UDP), 0))
+    Ok(Payload::Flow(
+        flow(header, client, vip, PROTOCOL_UDP),
+        Protocol::Udp,
+        0,
+    ))
 }
 
 /// The common header and the head of the first chunk (RFC 9260 section 3).
@@ -172,6 +178,7 @@ fn parse_sctp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
         .ok_or(Exit::Drop(DropReason::TruncatedL4))?;
     Ok(Payload::Flow(
         flow(header, client, vip, PROTOCOL_SCTP),
+        Protocol::Sctp,
         header[12],
     ))
 }

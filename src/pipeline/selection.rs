@@ -1,12 +1,12 @@
 //! Steps 4 to 6: which real server a packet belongs to, and what it does to its
 //! connection.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{DropReason, Exit, Pipeline, PuntReason, icmp_error, is_martian};
 use crate::{
-    connection::{CoarseTime, EntryIndex, NewEntry, State, sctp, transition},
-    flow::{FlowHash, FlowKeyV4},
+    connection::{CoarseTime, ConnectionKey, EntryIndex, NewEntry, State, sctp, transition},
+    flow::FlowHash,
     forwarding::{Presence, RealServerIndex, ServiceAddress},
     io::Driver,
     scheduler::Request,
@@ -15,33 +15,23 @@ use crate::{
 };
 
 /// The flow of a packet of a load-balanced protocol.
-pub(super) struct Flow {
-    pub(super) key: FlowKeyV4,
+pub(super) struct Flow<K> {
+    pub(super) key: K,
     pub(super) hash: FlowHash,
+    /// What it carries.
+    pub(super) protocol: Protocol,
     /// TCP's flags, the type of SCTP's first chunk, 0 for UDP.
     pub(super) signal: u8,
 }
 
-impl Flow {
-    fn protocol(&self) -> Option<Protocol> {
-        Protocol::from_number(self.key.protocol)
-    }
-
+impl<K: ConnectionKey> Flow<K> {
     /// Whether the packet asks for a new connection: a TCP SYN or an SCTP INIT.
     fn is_opening(&self) -> bool {
-        match self.protocol() {
-            Some(Protocol::Tcp) => self.signal & TCP_SYN != 0,
-            Some(Protocol::Sctp) => self.signal == sctp::INIT,
-            _ => false,
+        match self.protocol {
+            Protocol::Tcp => self.signal & TCP_SYN != 0,
+            Protocol::Sctp => self.signal == sctp::INIT,
+            Protocol::Udp => false,
         }
-    }
-
-    fn service_address(&self) -> Option<ServiceAddress> {
-        Some(ServiceAddress {
-            vip: self.key.vip.into(),
-            l4_port: self.key.service_port,
-            protocol: self.protocol()?,
-        })
     }
 }
 
@@ -66,17 +56,17 @@ impl<D: Driver> Pipeline<D> {
     /// The real server of a TCP, UDP or SCTP packet; opens, advances and ends
     /// connections on the way.
     #[inline]
-    pub(super) fn server_of_flow(
+    pub(super) fn server_of_flow<K: ConnectionKey>(
         &mut self,
-        flow: &Flow,
+        flow: &Flow<K>,
         total_len: u16,
         now: CoarseTime,
     ) -> Result<RealServerIndex, Exit> {
         // Without any service Linux IPVS is out of the way altogether.
         if self.state.services.is_empty() {
-            return Err(self.to_host(flow.key.vip.into()));
+            return Err(self.to_host(flow.key.endpoints().service.ip()));
         }
-        let index = match self.connections.find(flow.hash, &flow.key) {
+        let index = match self.connections.of::<K>().find(flow.hash, &flow.key) {
             Some(index) => match self.fate_of(index, flow)? {
                 Fate::Keep(server) => {
                     self.advance(index, server, flow, now);
@@ -91,7 +81,7 @@ impl<D: Driver> Pipeline<D> {
         };
         let picked = self.schedule(flow, now);
         if let Some(index) = index {
-            self.end(index);
+            self.end::<K>(index);
         }
         let Picked { server, one_packet } = picked?;
         if one_packet {
@@ -105,8 +95,8 @@ impl<D: Driver> Pipeline<D> {
 
     /// Whether a packet goes on with the connection that was found.
     #[inline]
-    fn fate_of(&self, index: EntryIndex, flow: &Flow) -> Result<Fate, Exit> {
-        let Some(entry) = self.connections.entry(index) else {
+    fn fate_of<K: ConnectionKey>(&self, index: EntryIndex, flow: &Flow<K>) -> Result<Fate, Exit> {
+        let Some(entry) = self.connections.of::<K>().entry(index) else {
             return Ok(Fate::Replace);
         };
         let server = RealServerIndex(entry.server());
@@ -130,30 +120,36 @@ impl<D: Driver> Pipeline<D> {
     }
 
     /// Picks a real server for a packet without a connection.
-    fn schedule(&mut self, flow: &Flow, now: CoarseTime) -> Result<Picked, Exit> {
-        let vip = Ipv4Addr::from(flow.key.vip);
+    fn schedule<K: ConnectionKey>(
+        &mut self,
+        flow: &Flow<K>,
+        now: CoarseTime,
+    ) -> Result<Picked, Exit> {
+        let endpoints = flow.key.endpoints();
+        let vip = endpoints.service.ip();
         if !self.state.local.contains(&vip) {
             return Err(Exit::Drop(DropReason::NotLocal));
         }
-        let client = Ipv4Addr::from(flow.key.client);
+        let client = endpoints.client.ip();
         if is_martian(client) || self.state.local.contains(&client) {
             return Err(Exit::Drop(DropReason::MartianSource));
         }
-        let is_udp = flow.protocol() == Some(Protocol::Udp);
-        let may_open = match flow.protocol() {
-            Some(Protocol::Tcp) => {
+        let is_udp = flow.protocol == Protocol::Udp;
+        let may_open = match flow.protocol {
+            Protocol::Tcp => {
                 (flow.is_opening() || self.state.tunables.sloppy_tcp) && flow.signal & TCP_RST == 0
             }
-            Some(Protocol::Sctp) => flow.is_opening(),
-            Some(Protocol::Udp) => true,
-            None => false,
+            Protocol::Sctp => flow.is_opening(),
+            Protocol::Udp => true,
         };
-        let service = flow
-            .service_address()
-            .and_then(|address| self.state.services.find(&address));
+        let service = self.state.services.find(&ServiceAddress {
+            vip,
+            l4_port: endpoints.service.port(),
+            protocol: flow.protocol,
+        });
         match service {
             Some((index, service)) if may_open => {
-                let (loads, flow) = (&*self.state.loads, &flow.key);
+                let (loads, flow) = (&*self.state.loads, &endpoints);
                 let request = Request {
                     service,
                     loads,
@@ -170,7 +166,12 @@ impl<D: Driver> Pipeline<D> {
     }
 
     /// Opens a connection.
-    fn open(&mut self, server: RealServerIndex, flow: &Flow, now: CoarseTime) -> Result<(), Exit> {
+    fn open<K: ConnectionKey>(
+        &mut self,
+        server: RealServerIndex,
+        flow: &Flow<K>,
+        now: CoarseTime,
+    ) -> Result<(), Exit> {
         let state = state_after(None, flow, &self.state.tunables);
         let timeout = self.state.timeouts.of(state);
         let new = NewEntry {
@@ -181,6 +182,7 @@ impl<D: Driver> Pipeline<D> {
         };
         let inserted = self
             .connections
+            .of_mut::<K>()
             .insert(flow.hash, flow.key, &new, timeout, now)
             .map_err(|_| Exit::Drop(DropReason::TableFull))?;
         if let Some(evicted) = inserted.evicted {
@@ -196,14 +198,14 @@ impl<D: Driver> Pipeline<D> {
 
     /// Moves a connection on by one packet.
     #[inline]
-    fn advance(
+    fn advance<K: ConnectionKey>(
         &mut self,
         index: EntryIndex,
         server: RealServerIndex,
-        flow: &Flow,
+        flow: &Flow<K>,
         now: CoarseTime,
     ) {
-        let Some(entry) = self.connections.entry_mut(index) else {
+        let Some(entry) = self.connections.of_mut::<K>().entry_mut(index) else {
             return;
         };
         entry.count_packet();
@@ -216,12 +218,13 @@ impl<D: Driver> Pipeline<D> {
             }
         }
         self.connections
+            .of_mut::<K>()
             .touch(index, self.state.timeouts.of(after), now);
     }
 
     /// Ends a connection before its time.
-    pub(super) fn end(&mut self, index: EntryIndex) {
-        if let Some(ended) = self.connections.remove(index) {
+    pub(super) fn end<K: ConnectionKey>(&mut self, index: EntryIndex) {
+        if let Some(ended) = self.connections.of_mut::<K>().remove(index) {
             let load = self.state.loads.of(RealServerIndex(ended.server));
             load.close(ended.state.is_active());
         }
@@ -229,13 +232,13 @@ impl<D: Driver> Pipeline<D> {
 
     /// The director itself is the real server and answers a segment with a
     /// reset, which ends the connection.
-    pub(super) fn close_as_host(&mut self, flow: &Flow, now: CoarseTime) {
-        let is_answered = flow.protocol() == Some(Protocol::Tcp) && flow.signal & TCP_RST == 0;
-        let found = self.connections.find(flow.hash, &flow.key);
+    pub(super) fn close_as_host<K: ConnectionKey>(&mut self, flow: &Flow<K>, now: CoarseTime) {
+        let is_answered = flow.protocol == Protocol::Tcp && flow.signal & TCP_RST == 0;
+        let found = self.connections.of::<K>().find(flow.hash, &flow.key);
         let Some(index) = found.filter(|_| is_answered) else {
             return;
         };
-        let Some(entry) = self.connections.entry_mut(index) else {
+        let Some(entry) = self.connections.of_mut::<K>().entry_mut(index) else {
             return;
         };
         if entry.state().is_active() {
@@ -246,6 +249,7 @@ impl<D: Driver> Pipeline<D> {
         }
         entry.set_state(State::Close);
         self.connections
+            .of_mut::<K>()
             .touch(index, self.state.timeouts.of(State::Close), now);
     }
 
@@ -256,9 +260,9 @@ impl<D: Driver> Pipeline<D> {
         destination: Ipv4Addr,
     ) -> Result<RealServerIndex, Exit> {
         if icmp_error::is_query(message) {
-            return Err(self.to_host(destination));
+            return Err(self.to_host(destination.into()));
         }
-        if !self.state.local.contains(&destination) {
+        if !self.state.local.contains(&IpAddr::V4(destination)) {
             return Err(Exit::Drop(DropReason::NotLocal));
         }
         if !icmp_error::is_forwarded_kind(message) || self.state.services.is_empty() {
@@ -268,10 +272,10 @@ impl<D: Driver> Pipeline<D> {
             return Err(Exit::Punt(PuntReason::TunnelError));
         }
         let key = icmp_error::flow_of_error(message)?;
-        let entry = self
-            .connections
-            .find(self.connections.hash(&key), &key)
-            .and_then(|index| self.connections.entry(index))
+        let connections = self.connections.of();
+        let entry = connections
+            .find(connections.hash(&key), &key)
+            .and_then(|index| connections.entry(index))
             .ok_or(Exit::Drop(DropReason::IcmpErrorUnrelated))?;
         if !icmp_error::has_sound_checksum(message) {
             return Err(Exit::Drop(DropReason::BadIcmpChecksum));
@@ -281,11 +285,11 @@ impl<D: Driver> Pipeline<D> {
 }
 
 #[inline]
-fn state_after(before: Option<State>, flow: &Flow, tunables: &Tunables) -> State {
-    match flow.protocol() {
-        Some(Protocol::Sctp) => sctp::transition(before, flow.signal),
-        Some(Protocol::Udp) => State::Udp,
-        _ => transition(before, flow.signal, tunables.secure_tcp != 0),
+fn state_after<K>(before: Option<State>, flow: &Flow<K>, tunables: &Tunables) -> State {
+    match flow.protocol {
+        Protocol::Sctp => sctp::transition(before, flow.signal),
+        Protocol::Udp => State::Udp,
+        Protocol::Tcp => transition(before, flow.signal, tunables.secure_tcp != 0),
     }
 }
 

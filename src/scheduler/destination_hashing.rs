@@ -2,7 +2,7 @@
 //! its weight.
 
 use super::{
-    HashTable, HashedServer, Request, Schedule,
+    HashTable, HashedServer, Request, Schedule, folded,
     source_hashing::{BUCKETS, bucket_of},
 };
 use crate::forwarding::RealServerIndex;
@@ -12,7 +12,7 @@ pub(super) struct DestinationHashing;
 
 impl Schedule for DestinationHashing {
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
-        let bucket = bucket_of(request.flow.vip, 0, 0);
+        let bucket = bucket_of(folded(request.flow.service.ip()), 0, 0);
         let link = HashTable::server(request, bucket).filter(|link| request.is_usable(link))?;
         Some(link.server)
     }
@@ -30,7 +30,7 @@ mod tests {
         super::{SchedulerFlags, SchedulerKind, test_support::*},
         *,
     };
-    use crate::{flow::FlowKeyV4, forwarding::ServerLoads};
+    use crate::forwarding::ServerLoads;
 
     /// The picks of recording `07_dh_24vips_w321`: VIPs from 198.51.100.20 on.
     #[test]
@@ -43,10 +43,7 @@ mod tests {
         let loads = ServerLoads::new(8);
         let picked: Vec<_> = (0..24)
             .map(|number| {
-                let flow = FlowKeyV4 {
-                    vip: 0xc633_6414 + number,
-                    ..FlowKeyV4::default()
-                };
+                let flow = flow([203, 0, 113, 7], 40_000, [198, 51, 100, 20 + number]);
                 pick_flow(&mut DestinationHashing, &service, &loads, &flow)
             })
             .collect();

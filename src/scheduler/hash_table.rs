@@ -4,13 +4,15 @@
 //! the management thread and shared by all workers. It is the same on every
 //! director with the same list, Linux directors included.
 
-use super::{Request, SchedulerKind, destination_hashing, maglev, source_hashing};
+use std::net::IpAddr;
+
+use super::{Request, SchedulerKind, destination_hashing, folded, maglev, source_hashing};
 use crate::forwarding::{RealServerIndex, ServerLink};
 
 /// A server as tables see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashedServer {
-    /// Its IPv4 address, as a number.
+    /// Its address as [`HashedServer::address_of`] gives it.
     pub address: u32,
     /// Its L4 port: the service's.
     pub l4_port: u16,
@@ -19,6 +21,21 @@ pub struct HashedServer {
     /// Its last weight that was not 0, since it was added; 0 when it was added
     /// with 0 and never had another.
     pub last_weight: u32,
+}
+
+impl HashedServer {
+    /// The address of a server of the service at `vip`, as a number. As in
+    /// Linux IPVS the service's IP version says how it is read: as IPv4 only
+    /// the first word of an IPv6 address counts.
+    pub fn address_of(server: IpAddr, vip: IpAddr) -> u32 {
+        match (server, vip) {
+            (IpAddr::V6(server), IpAddr::V4(_)) => {
+                let [a, b, c, d, ..] = server.octets();
+                u32::from_be_bytes([a, b, c, d])
+            }
+            _ => folded(server),
+        }
+    }
 }
 
 /// From a hash to a place in the list of servers.

@@ -5,6 +5,8 @@
 //! no server of their own. Linux forgets a VIP that had no connection for a
 //! day; here it keeps its server.
 
+use std::net::IpAddr;
+
 use hashbrown::HashMap;
 
 use super::{Request, Schedule, least_for_weight};
@@ -12,12 +14,13 @@ use crate::forwarding::{RealServerIndex, ServerLink};
 
 #[derive(Debug, Default)]
 pub(super) struct Locality {
-    servers: HashMap<u32, RealServerIndex>,
+    servers: HashMap<IpAddr, RealServerIndex>,
 }
 
 impl Schedule for Locality {
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
-        let known = self.servers.get(&request.flow.vip);
+        let vip = request.flow.service.ip();
+        let known = self.servers.get(&vip);
         let usable = known
             .and_then(|server| link_of(request, *server))
             .filter(|link| link.weight > 0 && !is_overloaded(request, link));
@@ -26,7 +29,7 @@ impl Schedule for Locality {
         }
         let link = least_for_weight(request.usable(), |link| request.overhead(link))?;
         if known.is_some() || self.servers.len() < DESTINATIONS_MAX {
-            self.servers.insert(request.flow.vip, link.server);
+            self.servers.insert(vip, link.server);
         }
         Some(link.server)
     }

@@ -2,6 +2,8 @@
 //! its weight serves. When that one is overloaded, another joins the set; when
 //! the set has not changed for a day, its most loaded server leaves.
 
+use std::net::IpAddr;
+
 use hashbrown::HashMap;
 
 use super::{
@@ -15,7 +17,7 @@ use crate::{
 
 #[derive(Debug, Default)]
 pub(super) struct LocalityReplication {
-    sets: HashMap<u32, ServerSet>,
+    sets: HashMap<IpAddr, ServerSet>,
 }
 
 /// The servers of one VIP, the one added last first.
@@ -29,7 +31,7 @@ impl Schedule for LocalityReplication {
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
         let overhead = |link: &ServerLink| request.overhead(link);
         let anybody = || least_for_weight(request.usable(), overhead).map(|link| link.server);
-        let vip = request.flow.vip;
+        let vip = request.flow.service.ip();
         let Some(set) = self.sets.get_mut(&vip) else {
             let server = anybody()?;
             if self.sets.len() < DESTINATIONS_MAX {

@@ -25,6 +25,7 @@ mod weighted_round_robin;
 
 use std::{
     fmt::{self, Debug},
+    net::IpAddr,
     str::FromStr,
 };
 
@@ -41,7 +42,7 @@ use self::{
 };
 use crate::{
     connection::CoarseTime,
-    flow::FlowKeyV4,
+    flow::Endpoints,
     forwarding::{
         ForwardingState, ListChange, RealServerIndex, ServerLink, ServerLoads, ServiceEdit,
         ServiceForwarding, ServiceIndex, Weights,
@@ -69,7 +70,7 @@ pub struct Request<'a> {
     /// How loaded the servers are.
     pub loads: &'a ServerLoads,
     /// The connection's flow.
-    pub flow: &'a FlowKeyV4,
+    pub flow: &'a Endpoints,
     /// The time.
     pub now: CoarseTime,
 }
@@ -83,10 +84,8 @@ impl<'a> Request<'a> {
     /// flag `port` says so.
     fn hashed_client(&self) -> (u32, u16) {
         let counts = self.service.options.flags.port;
-        (
-            self.flow.client,
-            if counts { self.flow.client_port } else { 0 },
-        )
+        let client = self.flow.client;
+        (folded(client.ip()), if counts { client.port() } else { 0 })
     }
 
     fn is_usable(&self, link: &ServerLink) -> bool {
@@ -108,6 +107,21 @@ impl<'a> Request<'a> {
     /// costs 256 times as much as an inactive one.
     fn overhead(&self, link: &ServerLink) -> u64 {
         self.active(link) * 256 + u64::from(self.loads.of(link.server).inactive())
+    }
+}
+
+/// An address as the hashing schedulers take it: an IPv6 address is the XOR of
+/// its four 32-bit words.
+fn folded(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let octets = address.octets();
+            let (words, _) = octets.as_chunks::<4>();
+            words
+                .iter()
+                .fold(0, |sum, word| sum ^ u32::from_be_bytes(*word))
+        }
     }
 }
 

@@ -1,4 +1,7 @@
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use super::*;
 use crate::{
@@ -29,7 +32,7 @@ pub(super) fn service(
     servers: &[ServerLink],
 ) -> ServiceForwarding {
     let address = ServiceAddress {
-        vip: Ipv4Addr::new(198, 51, 100, 10),
+        vip: IpAddr::from([198, 51, 100, 10]),
         l4_port: 80,
         protocol: Protocol::Tcp,
     };
@@ -59,7 +62,7 @@ pub(super) fn pick_flow(
     state: &mut dyn Schedule,
     service: &ServiceForwarding,
     loads: &ServerLoads,
-    flow: &FlowKeyV4,
+    flow: &Endpoints,
 ) -> Option<u32> {
     let now = CoarseTime::from_steps(0);
     let request = Request {
@@ -71,6 +74,19 @@ pub(super) fn pick_flow(
     state.pick(&request).map(|server| server.0)
 }
 
+/// A flow over TCP to port 80 of a VIP.
+pub(super) fn flow(
+    client: impl Into<IpAddr>,
+    client_port: u16,
+    vip: impl Into<IpAddr>,
+) -> Endpoints {
+    Endpoints {
+        client: SocketAddr::new(client.into(), client_port),
+        service: SocketAddr::new(vip.into(), 80),
+        protocol: 6,
+    }
+}
+
 /// The number of the server picked for a new connection of a client.
 pub(super) fn pick_for(
     state: &mut dyn Schedule,
@@ -79,14 +95,7 @@ pub(super) fn pick_for(
     client: u32,
     client_port: u16,
 ) -> Option<u32> {
-    let (vip, service_port) = (0xc633_640a, 80);
-    let flow = FlowKeyV4 {
-        client,
-        vip,
-        client_port,
-        service_port,
-        protocol: 6,
-    };
+    let flow = flow(Ipv4Addr::from(client), client_port, [198, 51, 100, 10]);
     pick_flow(state, service, loads, &flow)
 }
 

@@ -240,7 +240,7 @@ impl Lab {
         let connections = self.director.workers[0].connections(self.now);
         let found = connections
             .iter()
-            .find(|connection| connection.key.client_port == client_port);
+            .find(|connection| connection.client.port() == client_port);
         found.map(|connection| connection.state)
     }
 
