@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -64,6 +64,9 @@ pub struct ForwardingState {
     pub ports: Arc<[PortForwarding]>,
     /// The director's own addresses and all VIPs.
     pub local: Arc<HashSet<IpAddr>>,
+    /// Where GUE packets go: RIP and port of each real server behind such a
+    /// tunnel, deleted ones included.
+    pub gue_ends: Arc<HashSet<SocketAddr>>,
     /// Services by address.
     pub services: Arc<ServiceTable>,
     /// Slots whose service appeared, changed or went since the generation
@@ -288,8 +291,7 @@ impl ServerForwarding {
     /// The largest inner packet that fits into the tunnel, in bytes.
     #[inline]
     pub const fn inner_len_max(&self) -> u16 {
-        self.mtu
-            .saturating_sub(20 + self.tunnel.header_len() as u16)
+        self.tunnel.inner_len_max(self.mtu)
     }
 }
 

@@ -12,7 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::scheduler::{SchedulerFlags, SchedulerKind};
+use crate::{
+    scheduler::{SchedulerFlags, SchedulerKind},
+    wire::IpProtocol,
+};
 
 /// A transport protocol that can be load-balanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -138,7 +141,7 @@ impl Default for ServerOptions {
 }
 
 /// What packets to a real server are wrapped in (`ipvsadm --tun-type`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TunnelKind {
     /// IPv4 in IPv4 (RFC 2003).
@@ -168,6 +171,20 @@ impl TunnelKind {
             Self::Gue { .. } => 12,
         }
     }
+
+    /// The protocol of the outer IP header.
+    pub const fn protocol(self) -> IpProtocol {
+        match self {
+            Self::Ipip => IpProtocol::IPIP,
+            Self::Gre { .. } => IpProtocol::GRE,
+            Self::Gue { .. } => IpProtocol::UDP,
+        }
+    }
+
+    /// The largest inner packet for an outer IPv4 packet of `mtu` bytes.
+    pub const fn inner_len_max(self, mtu: u16) -> u16 {
+        mtu.saturating_sub(OUTER_IPV4_LEN + self.header_len() as u16)
+    }
 }
 
 impl fmt::Display for TunnelKind {
@@ -181,6 +198,9 @@ impl fmt::Display for TunnelKind {
         }
     }
 }
+
+/// Length of the outer IPv4 header.
+const OUTER_IPV4_LEN: u16 = 20;
 
 /// The port of GUE unless another is named (IANA).
 pub const GUE_L4_PORT: u16 = 6080;

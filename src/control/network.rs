@@ -17,7 +17,6 @@ use crate::{
     service::{ServerOptions, TunnelKind},
     tunnel,
     wire::{
-        IpProtocol,
         ethernet::{EtherType, MacAddr},
         ipv4::{Ipv4Fields, MTU_MIN},
     },
@@ -377,11 +376,6 @@ impl NetworkPort {
 
 /// The outer header with all that differs from packet to packet left 0.
 fn outer_header(source: Ipv4Addr, destination: Ipv4Addr, tunnel: TunnelKind) -> [u8; 20] {
-    let protocol = match tunnel {
-        TunnelKind::Ipip => IpProtocol::IPIP,
-        TunnelKind::Gre { .. } => IpProtocol::GRE,
-        TunnelKind::Gue { .. } => IpProtocol::UDP,
-    };
     let mut header = Ipv4Fields {
         tos: 0,
         total_len: 0,
@@ -390,7 +384,7 @@ fn outer_header(source: Ipv4Addr, destination: Ipv4Addr, tunnel: TunnelKind) -> 
         more_fragments: false,
         fragment_offset: 0,
         ttl: 0,
-        protocol,
+        protocol: tunnel.protocol(),
         source,
         destination,
     }

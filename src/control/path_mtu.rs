@@ -4,14 +4,14 @@
 
 use std::net::Ipv4Addr;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
-use crate::clock::Ticks;
+use crate::{clock::Ticks, service::TunnelKind};
 
 /// Learned path MTUs. There are never more of them than RIPs.
 #[derive(Debug, Default)]
 pub(super) struct PathMtus {
-    rips: HashSet<Ipv4Addr>,
+    tunnels: HashMap<Ipv4Addr, Vec<TunnelKind>>,
     learned: HashMap<Ipv4Addr, Learned>,
 }
 
@@ -22,16 +22,17 @@ struct Learned {
 }
 
 impl PathMtus {
-    /// Takes note of the RIPs that there are; what was learned of others is
-    /// forgotten.
-    pub(super) fn set_rips(&mut self, rips: HashSet<Ipv4Addr>) {
-        self.learned.retain(|rip, _| rips.contains(rip));
-        self.rips = rips;
+    /// Takes note of the RIPs that there are and of the kinds of tunnels to
+    /// each; what was learned of others is forgotten.
+    pub(super) fn set_tunnels(&mut self, tunnels: HashMap<Ipv4Addr, Vec<TunnelKind>>) {
+        self.learned.retain(|rip, _| tunnels.contains_key(rip));
+        self.tunnels = tunnels;
     }
 
-    /// Whether this is the address of a real server, listed or deleted.
-    pub(super) fn is_rip(&self, address: Ipv4Addr) -> bool {
-        self.rips.contains(&address)
+    /// The kinds of tunnels to an address: none when it is that of no real
+    /// server, listed or deleted.
+    pub(super) fn tunnels(&self, address: Ipv4Addr) -> &[TunnelKind] {
+        self.tunnels.get(&address).map_or(&[], Vec::as_slice)
     }
 
     /// The learned path MTU of a RIP.
@@ -54,7 +55,7 @@ impl PathMtus {
             mtu,
             until: now + LIFETIME_MS,
         };
-        if mtu < current && self.is_rip(rip) {
+        if mtu < current && self.tunnels.contains_key(&rip) {
             self.learned.insert(rip, learned);
             return Some(mtu);
         }
@@ -90,7 +91,8 @@ mod tests {
 
     fn of(rips: &[Ipv4Addr]) -> PathMtus {
         let mut mtus = PathMtus::default();
-        mtus.set_rips(rips.iter().copied().collect());
+        let tunnel = |rip: &Ipv4Addr| (*rip, vec![TunnelKind::Ipip]);
+        mtus.set_tunnels(rips.iter().map(tunnel).collect());
         mtus
     }
 
@@ -140,11 +142,11 @@ mod tests {
     #[test]
     fn only_rips_have_a_path_mtu() {
         let mut mtus = of(&[RIP, OTHER]);
-        assert!(mtus.is_rip(RIP));
+        assert_eq!(mtus.tunnels(RIP), [TunnelKind::Ipip]);
         assert_eq!(mtus.learn(RIP, 1400, 1500, Ticks::ZERO), Some(1400));
         assert_eq!(mtus.learn(OTHER, 1300, 1500, Ticks::ZERO), Some(1300));
-        mtus.set_rips([OTHER].into_iter().collect());
-        assert!(!mtus.is_rip(RIP));
+        mtus.set_tunnels([(OTHER, vec![TunnelKind::Ipip])].into_iter().collect());
+        assert_eq!(mtus.tunnels(RIP), []);
         assert_eq!((mtus.get(RIP), mtus.get(OTHER)), (None, Some(1300)));
         assert_eq!(mtus.learn(RIP, 1400, 1500, Ticks::ZERO), None);
         assert_eq!(mtus.get(RIP), None);

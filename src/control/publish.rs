@@ -1,8 +1,11 @@
 //! Making the forwarding state and handing it to the workers.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 use super::{Management, services::Server};
 use crate::{
@@ -14,6 +17,7 @@ use crate::{
     },
     io::Driver,
     scheduler::{HashTable, HashedServer},
+    service::TunnelKind,
     wire::ethernet::MacAddr,
     worker::WorkerRequest,
 };
@@ -28,6 +32,7 @@ pub(super) fn empty(config: &Config, loads: Arc<ServerLoads>) -> Arc<ForwardingS
         generation: 0,
         ports: vec![nowhere; config.ports.len()].into(),
         local: Arc::default(),
+        gue_ends: Arc::default(),
         services: Arc::default(),
         changed_services: Arc::new([]),
         servers: Arc::new([]),
@@ -87,7 +92,9 @@ impl<D: Driver> Management<D> {
                 .copied()
                 .map(IpAddr::from),
         );
-        self.network.path_mtus.set_rips(self.services.rips());
+        let tunnels = self.services.tunnels();
+        let gue_ends = gue_ends(&tunnels);
+        self.network.path_mtus.set_tunnels(tunnels);
         let servers: Vec<_> = self
             .services
             .servers()
@@ -97,11 +104,8 @@ impl<D: Driver> Management<D> {
         let generation = before.generation + 1;
         let (tunables, timeouts) = (self.services.tunables, self.services.timeouts);
         let loads = Arc::clone(&before.loads);
-        let local = if *before.local == local {
-            Arc::clone(&before.local)
-        } else {
-            local.into()
-        };
+        let local = shared(&before.local, local);
+        let gue_ends = shared(&before.gue_ends, gue_ends);
         let unchanged = Arc::clone(&before.services);
 
         let changed_services = self.services.take_changed();
@@ -114,6 +118,7 @@ impl<D: Driver> Management<D> {
             generation,
             ports: ports.into(),
             local,
+            gue_ends,
             services,
             changed_services: changed_services.into(),
             servers: servers.into(),
@@ -188,6 +193,26 @@ impl<D: Driver> Management<D> {
         }
         Arc::new(table)
     }
+}
+
+/// The part of the generation before, when it is still right.
+fn shared<T: PartialEq>(before: &Arc<T>, now: T) -> Arc<T> {
+    if **before == now {
+        Arc::clone(before)
+    } else {
+        Arc::new(now)
+    }
+}
+
+fn gue_ends(tunnels: &HashMap<Ipv4Addr, Vec<TunnelKind>>) -> HashSet<SocketAddr> {
+    let end = |rip: Ipv4Addr, tunnel| match tunnel {
+        TunnelKind::Gue { l4_port, .. } => Some(SocketAddr::from((rip, l4_port))),
+        TunnelKind::Ipip | TunnelKind::Gre { .. } => None,
+    };
+    tunnels
+        .iter()
+        .flat_map(|(&rip, kinds)| kinds.iter().filter_map(move |&tunnel| end(rip, tunnel)))
+        .collect()
 }
 
 fn hashed_server(server: &Server, service: ServiceAddress) -> HashedServer {

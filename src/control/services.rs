@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::command::{Command, CommandError};
 use crate::{
@@ -131,16 +131,20 @@ impl Services {
         self.vips.contains_key(&address)
     }
 
-    /// The addresses of all real servers, deleted ones included.
-    pub(super) fn rips(&self) -> HashSet<Ipv4Addr> {
-        self.servers
-            .iter()
-            .filter(|server| server.presence != Presence::Free)
-            .filter_map(|server| match server.key.address {
-                IpAddr::V4(rip) => Some(rip),
-                IpAddr::V6(_) => None,
-            })
-            .collect()
+    /// The addresses of all real servers, deleted ones included, with the
+    /// kinds of tunnels that lead there.
+    pub(super) fn tunnels(&self) -> HashMap<Ipv4Addr, Vec<TunnelKind>> {
+        let mut tunnels: HashMap<_, Vec<_>> = HashMap::new();
+        let there = self.servers.iter();
+        for server in there.filter(|server| server.presence != Presence::Free) {
+            if let IpAddr::V4(rip) = server.key.address {
+                let kinds = tunnels.entry(rip).or_default();
+                if !kinds.contains(&server.options.tunnel) {
+                    kinds.push(server.options.tunnel);
+                }
+            }
+        }
+        tunnels
     }
 
     /// All slots for servers, by index.

@@ -9,10 +9,15 @@ use crate::{
     clock::Ticks,
     io::Driver,
     pipeline::{Punted, is_martian},
+    service::TunnelKind,
     wire::{
         IpProtocol,
+        ethernet::EtherType,
+        gre::GreHeader,
+        gue::{GueError, GueHeader},
         icmp::{self, IcmpCause, IcmpHeader, IcmpType, may_trigger_error},
         ipv4::Ipv4Header,
+        udp::UdpHeader,
     },
 };
 
@@ -26,8 +31,8 @@ struct TunnelError<'a> {
     cause: IcmpCause,
     next_hop_mtu: u16,
     outer: Ipv4Header<'a>,
-    /// As much of what the tunnel carried as is quoted.
-    inner: &'a [u8],
+    /// As much of what the outer packet carried as is quoted.
+    payload: &'a [u8],
 }
 
 impl<'a> TunnelError<'a> {
@@ -36,7 +41,7 @@ impl<'a> TunnelError<'a> {
         let (ip, message) = Ipv4Header::parse(packet).ok()?;
         let (header, data) = IcmpHeader::validate(message).ok()?;
         let icmp_type = header.icmp_type();
-        let (outer, inner) = Ipv4Header::parse_quoted(quote_of(icmp_type, message, data)).ok()?;
+        let (outer, payload) = Ipv4Header::parse_quoted(quote_of(icmp_type, message, data)).ok()?;
         Some(Self {
             reporter: ip.source(),
             destination: ip.destination(),
@@ -47,7 +52,7 @@ impl<'a> TunnelError<'a> {
             },
             next_hop_mtu: header.next_hop_mtu(),
             outer,
-            inner,
+            payload,
         })
     }
 
@@ -61,15 +66,47 @@ impl<'a> TunnelError<'a> {
             || (self.outer.dont_fragment() && self.next_hop_mtu < self.outer.total_len())
     }
 
-    /// The client's packet, when enough of it is quoted for the client to
-    /// know it again.
-    fn client_packet(&self) -> Option<&'a [u8]> {
-        let (_, payload) = Ipv4Header::parse_quoted(self.inner).ok()?;
-        let is_relayed = self.outer.fragment_offset() == 0
-            && payload.len() >= QUOTED_PAYLOAD_MIN
-            && may_trigger_error(self.inner);
-        is_relayed.then_some(self.inner)
+    /// As much of what a tunnel of this kind carried as is quoted; `None` when
+    /// the quoted packet did not come out of such a tunnel.
+    fn inner(&self, tunnel: TunnelKind) -> Option<&'a [u8]> {
+        let is_later_fragment = self.outer.fragment_offset() != 0;
+        if self.outer.protocol() != tunnel.protocol() {
+            return None;
+        }
+        match tunnel {
+            // It begins in the middle of the inner packet.
+            _ if is_later_fragment => Some(&[]),
+            TunnelKind::Ipip => Some(self.payload),
+            TunnelKind::Gre { checksum } => inner_of_gre(self.payload, checksum),
+            TunnelKind::Gue { l4_port, checksum } => inner_of_gue(self.payload, l4_port, checksum),
+        }
     }
+}
+
+fn inner_of_gre(payload: &[u8], checksum: bool) -> Option<&[u8]> {
+    let (header, inner) = GreHeader::parse(payload).ok()?;
+    let is_ours = header.protocol() == EtherType::IPV4 && header.has_checksum() == checksum;
+    is_ours.then_some(inner)
+}
+
+/// The UDP header is always quoted (RFC 792), what follows it not always.
+fn inner_of_gue(payload: &[u8], l4_port: u16, checksum: bool) -> Option<&[u8]> {
+    let (udp, rest) = UdpHeader::parse_quoted(payload).ok()?;
+    if udp.destination_port() != l4_port || (udp.checksum() != 0) != checksum {
+        return None;
+    }
+    match GueHeader::parse(rest) {
+        Ok((header, inner)) => (header.protocol() == IpProtocol::IPIP).then_some(inner),
+        Err(GueError::TooShort(_)) => Some(&[]),
+        Err(GueError::Unknown { .. }) => None,
+    }
+}
+
+/// Whether so much of a client's packet is quoted that the client knows it
+/// again, and may be told.
+fn is_relayed(inner: &[u8]) -> bool {
+    let quoted = Ipv4Header::parse_quoted(inner);
+    quoted.is_ok_and(|(_, payload)| payload.len() >= QUOTED_PAYLOAD_MIN) && may_trigger_error(inner)
 }
 
 /// The quoted packet without extensions: RFC 4884 has its length, where there
@@ -84,6 +121,15 @@ fn quote_of<'a>(icmp_type: IcmpType, message: &[u8], data: &'a [u8]) -> &'a [u8]
     }
 }
 
+/// The tunnel that an error is about.
+struct OwnTunnel<'a> {
+    /// What the path to its end was thought to carry.
+    path_mtu: u16,
+    kind: TunnelKind,
+    /// As much of what it carried as is quoted.
+    inner: &'a [u8],
+}
+
 impl<D: Driver> Management<D> {
     /// Learns from an ICMP error about an outer packet, and tells the client
     /// whose packet that carried.
@@ -95,7 +141,12 @@ impl<D: Driver> Management<D> {
             return self.host.tunnel_error_bad.add(1);
         };
         let rip = error.outer.destination();
-        let Some(path_mtu) = self.path_mtu_if_ours(&error) else {
+        let Some(OwnTunnel {
+            path_mtu,
+            kind,
+            inner,
+        }) = self.own_tunnel(&error)
+        else {
             return self.host.tunnel_error_foreign.add(1);
         };
         let mut cause = error.cause;
@@ -113,28 +164,37 @@ impl<D: Driver> Management<D> {
                 }
             }
             let path_mtu = learned.unwrap_or(path_mtu);
-            cause = IcmpCause::fragmentation_needed(path_mtu.saturating_sub(OUTER_LEN));
+            cause = IcmpCause::fragmentation_needed(kind.inner_len_max(path_mtu));
         }
-        match error.client_packet() {
-            Some(inner) if self.is_from_client(inner) => self.send_error(inner, cause, now),
-            _ => self.host.tunnel_error_not_relayed.add(1),
+        if is_relayed(inner) && self.is_from_client(inner) {
+            self.send_error(inner, cause, now);
+        } else {
+            self.host.tunnel_error_not_relayed.add(1);
         }
     }
 
-    /// The path MTU to the real server whose tunnel an error is about; `None`
-    /// when the director cannot have sent what it quotes.
-    fn path_mtu_if_ours(&self, error: &TunnelError<'_>) -> Option<u16> {
+    /// The tunnel that an error is about; `None` when the director cannot have
+    /// sent what it quotes.
+    fn own_tunnel<'a>(&self, error: &TunnelError<'a>) -> Option<OwnTunnel<'a>> {
         let rip = error.outer.destination();
-        let is_ours = error.outer.protocol() == IpProtocol::IPIP
-            && error.outer.source() == error.destination
-            && self.network.path_mtus.is_rip(rip)
+        let is_ours = error.outer.source() == error.destination
             && !is_martian(error.reporter.into())
             && !self.is_own(error.reporter)
             && error.is_plausible();
+        let kinds = self.network.path_mtus.tunnels(rip).iter();
+        let (kind, inner) = kinds
+            .filter(|_| is_ours)
+            .find_map(|&kind| Some((kind, error.inner(kind)?)))?;
         match self.network.next_hop(rip) {
-            NextHop::Neighbor { source, mtu, .. } if is_ours && source == error.destination => {
-                Some(mtu)
-            }
+            NextHop::Neighbor {
+                source,
+                mtu: path_mtu,
+                ..
+            } if source == error.destination => Some(OwnTunnel {
+                path_mtu,
+                kind,
+                inner,
+            }),
             _ => None,
         }
     }
@@ -161,5 +221,3 @@ impl<D: Driver> Management<D> {
 
 /// What a client needs of its packet: RFC 792 has it quoted.
 const QUOTED_PAYLOAD_MIN: usize = icmp::HEADER_LEN;
-/// What the tunnel adds.
-const OUTER_LEN: u16 = 20;

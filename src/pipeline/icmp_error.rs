@@ -1,11 +1,18 @@
 //! Which connection an ICMP error from the client's side belongs to (RFC 792):
 //! the packet it quotes went from the VIP to the client.
 
+use std::net::SocketAddr;
+
+use hashbrown::HashSet;
+
 use super::{
     DropReason, Exit,
     parse::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP},
 };
-use crate::{flow::FlowKeyV4, wire::checksum::Sum};
+use crate::{
+    flow::FlowKeyV4,
+    wire::{IpProtocol, checksum::Sum},
+};
 
 /// Whether an ICMP message is an error that real servers get to see:
 /// destination unreachable, source quench or time exceeded.
@@ -18,11 +25,34 @@ pub(super) fn is_query(message: &[u8]) -> bool {
     matches!(message.first(), Some(8 | 13))
 }
 
-/// Whether an ICMP error quotes an IPIP packet: perhaps one of the director's
-/// own.
-pub(super) fn is_about_tunnel(message: &[u8]) -> bool {
-    let quoted = message.get(8..).and_then(<[u8]>::first_chunk::<20>);
-    quoted.is_some_and(|header| header[0] >> 4 == 4 && header[9] == PROTOCOL_IPIP)
+/// Whether an ICMP error quotes an outer packet, perhaps one of the director's
+/// own: IPIP, GRE, or UDP to one of `gue_ends`.
+pub(super) fn is_about_tunnel(message: &[u8], gue_ends: &HashSet<SocketAddr>) -> bool {
+    let quoted = message.get(8..).unwrap_or_default();
+    let Some(header) = quoted.first_chunk::<20>().filter(|h| h[0] >> 4 == 4) else {
+        return false;
+    };
+    match header[9] {
+        PROTOCOL_IPIP | PROTOCOL_GRE => true,
+        PROTOCOL_UDP => udp_destination(header, quoted).is_some_and(|end| gue_ends.contains(&end)),
+        _ => false,
+    }
+}
+
+/// Where a quoted datagram went; `None` for a later fragment, or when its ports
+/// are not quoted.
+fn udp_destination(header: &[u8; 20], quoted: &[u8]) -> Option<SocketAddr> {
+    let is_later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
+    if is_later_fragment {
+        return None;
+    }
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    let [_, _, high, low] = *quoted.get(header_len..)?.first_chunk()?;
+    let [.., a, b, c, d] = *header;
+    Some(SocketAddr::from((
+        [a, b, c, d],
+        u16::from_be_bytes([high, low]),
+    )))
 }
 
 /// The flow of the connection that an ICMP error is about, as the client's own
@@ -59,4 +89,5 @@ pub(super) fn has_sound_checksum(message: &[u8]) -> bool {
     Sum::of(message).is_intact()
 }
 
-const PROTOCOL_IPIP: u8 = 4;
+const PROTOCOL_IPIP: u8 = IpProtocol::IPIP.0;
+const PROTOCOL_GRE: u8 = IpProtocol::GRE.0;

@@ -268,7 +268,7 @@ impl<D: Driver> Pipeline<D> {
         if !icmp_error::is_forwarded_kind(message) || self.state.services.is_empty() {
             return Err(Exit::Drop(DropReason::IcmpErrorUnrelated));
         }
-        if icmp_error::is_about_tunnel(message) {
+        if icmp_error::is_about_tunnel(message, &self.state.gue_ends) {
             return Err(Exit::Punt(PuntReason::TunnelError));
         }
         let key = icmp_error::flow_of_error(message)?;

@@ -2,12 +2,15 @@
 
 use std::net::Ipv4Addr;
 
+use pointsman::service::TunnelKind;
+
 use crate::{
     frames::{
         ACK, CLIENT, CLIENT_SIDE, DF, GATEWAY_MAC, Ip, PORT_MACS, SERVER_SIDE, SYN, VIP, counting,
-        ethernet, icmp, icmp_error, server, tcp_of_len,
+        ethernet, icmp, icmp_error, server, tcp_of_len, udp,
     },
     lab::{Checked, Lab, Setup},
+    tunnels,
 };
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
@@ -279,4 +282,129 @@ fn an_error_about_a_tunnel_of_others_to_a_vip_is_ignored() {
     assert_eq!(lab.answers(&packet.frame()), []);
     assert_eq!(path_mtu(&lab), 1500);
     assert_eq!(lab.counter("tunnel_error_foreign"), 1);
+}
+
+/// What stands between outer and inner packet, written by hand, with the outer
+/// protocol. The port of GUE is 6081; neither checksum is looked at.
+const HEADERS: [(TunnelKind, u8, &[u8]); 4] = [
+    (tunnels::GRE, 47, b"\x00\x00\x08\x00"),
+    (tunnels::GRE_SUM, 47, b"\x80\x00\x08\x00\x12\x34\x00\x00"),
+    (
+        tunnels::GUE,
+        17,
+        b"\x9c\x40\x17\xc1\x05\xd4\x00\x00\x00\x04\x00\x00",
+    ),
+    (
+        tunnels::GUE_SUM,
+        17,
+        b"\x9c\x40\x17\xc1\x05\xd4\x12\x34\x00\x04\x00\x00",
+    ),
+];
+
+/// An outer packet with a header between it and `inner`.
+fn outer_of(protocol: u8, header: &[u8], inner: &Ip) -> Ip {
+    Ip {
+        protocol,
+        payload: [header, &inner.packet()].concat(),
+        ..outer(inner)
+    }
+}
+
+#[test]
+fn a_client_is_told_the_new_mtu_less_all_that_its_tunnel_adds() {
+    let inner = client_packet().packet();
+    for ((tunnel, protocol, header), told) in HEADERS.into_iter().zip([1376, 1372, 1368, 1368]) {
+        let quote = outer_of(protocol, header, &client_packet()).packet();
+        let mut lab = tunnels::lab(tunnel);
+        let sent = send(&mut lab, &error((3, 4, 1400), &quote[..548]));
+        let quoted = 548 - 20 - header.len();
+        assert_tells_client(&sent, (3, 4, told), &inner[..quoted]);
+        assert_eq!(path_mtu(&lab), 1400);
+        let sent = send(&mut lab, &error((3, 1, 0), &quote[..548]));
+        assert_tells_client(&sent, (3, 1, 0), &inner[..quoted]);
+        assert_eq!(lab.counter("tunnel_error"), 2);
+    }
+}
+
+/// RFC 792 has 8 bytes behind the outer header quoted: GRE's header, or UDP's.
+#[test]
+fn eight_bytes_behind_the_outer_header_teach_the_path_mtu() {
+    for (tunnel, protocol, header) in HEADERS {
+        let quote = outer_of(protocol, header, &client_packet()).packet();
+        let mut lab = tunnels::lab(tunnel);
+        assert_eq!(send(&mut lab, &error((3, 4, 1400), &quote[..28])), []);
+        assert_eq!(path_mtu(&lab), 1400);
+        assert_eq!(lab.counter("tunnel_error_not_relayed"), 1);
+    }
+}
+
+#[test]
+fn an_error_about_another_kind_of_tunnel_is_foreign() {
+    let ignored = |tunnel, protocol, header: &[u8], counter| {
+        let quote = outer_of(protocol, header, &client_packet()).packet();
+        let mut lab = tunnels::lab(tunnel);
+        assert_eq!(send(&mut lab, &error((3, 4, 1400), &quote[..548])), []);
+        assert_eq!(path_mtu(&lab), 1500, "{header:02x?} to {tunnel}");
+        assert_eq!(lab.counter(counter), 1, "{header:02x?} to {tunnel}");
+    };
+    let foreign = "tunnel_error_foreign";
+    ignored(tunnels::GRE, 4, b"", foreign);
+    ignored(tunnels::GUE, 4, b"", foreign);
+    ignored(tunnels::GRE, 47, HEADERS[1].2, foreign);
+    ignored(tunnels::GRE_SUM, 47, HEADERS[0].2, foreign);
+    ignored(tunnels::GRE, 47, b"\x00\x00\x86\xdd", foreign);
+    // A key (RFC 2890).
+    ignored(tunnels::GRE, 47, b"\x20\x00\x08\x00\0\0\0\x01", foreign);
+    ignored(tunnels::GUE, 47, HEADERS[0].2, foreign);
+    ignored(tunnels::GUE, 17, HEADERS[3].2, foreign);
+    ignored(tunnels::GUE_SUM, 17, HEADERS[2].2, foreign);
+    // IPv6 inside, extension fields, a control message.
+    for word in [
+        b"\x00\x29\x00\x00",
+        b"\x01\x04\x00\x20",
+        b"\x20\x04\x00\x00",
+    ] {
+        let header = [&HEADERS[2].2[..8], word].concat();
+        ignored(tunnels::GUE, 17, &header, foreign);
+    }
+    // UDP to another port is nobody's tunnel: an error about a client's flow.
+    let other = b"\x9c\x40\x17\xc2\x05\xd4\x00\x00\x00\x04\x00\x00";
+    ignored(tunnels::GUE, 17, other, "icmp_error_unrelated");
+    ignored(tunnels::GRE, 17, HEADERS[2].2, "icmp_error_unrelated");
+}
+
+/// A UDP client may have the port that GUE has on the real servers.
+#[test]
+fn an_error_about_an_answer_to_the_port_of_gue_goes_to_the_real_server() {
+    let mut lab = tunnels::lab(tunnels::GUE);
+    assert_eq!(lab.answers(&udp(6081, 53, b"?").frame())[0].0, 1);
+    let answer = Ip {
+        source: VIP,
+        destination: CLIENT,
+        ..Ip::new(17, [53_u16, 6081, 8, 0].map(u16::to_be_bytes).concat())
+    };
+    let unreachable = icmp(3, 3, &[&[0; 4][..], &answer.packet()].concat());
+    let sent = lab.answers(&unreachable.frame());
+    assert_eq!((sent.len(), sent[0].0), (1, 1));
+    assert_eq!(lab.counter("tunnel_error"), 0);
+}
+
+/// Behind a later fragment's header stands no GRE or GUE header.
+#[test]
+fn an_error_about_a_later_fragment_of_gre_or_gue_is_not_relayed() {
+    for ((tunnel, protocol, header), counter) in HEADERS.into_iter().zip([
+        "tunnel_error_not_relayed",
+        "tunnel_error_not_relayed",
+        "icmp_error_unrelated",
+        "icmp_error_unrelated",
+    ]) {
+        let fragment = Ip {
+            flags: 66,
+            ..outer_of(protocol, header, &client_packet())
+        };
+        let mut lab = tunnels::lab(tunnel);
+        let packet = error((11, 1, 0), &fragment.packet()[..548]);
+        assert_eq!(send(&mut lab, &packet), []);
+        assert_eq!(lab.counter(counter), 1, "{tunnel}");
+    }
 }

@@ -23,10 +23,10 @@ use crate::{
     properties::{frame_of, outer_tos_of, packet, wrapping},
 };
 
-const GRE: TunnelKind = TunnelKind::Gre { checksum: false };
-const GRE_SUM: TunnelKind = TunnelKind::Gre { checksum: true };
-const GUE: TunnelKind = gue(false);
-const GUE_SUM: TunnelKind = gue(true);
+pub(crate) const GRE: TunnelKind = TunnelKind::Gre { checksum: false };
+pub(crate) const GRE_SUM: TunnelKind = TunnelKind::Gre { checksum: true };
+pub(crate) const GUE: TunnelKind = gue(false);
+pub(crate) const GUE_SUM: TunnelKind = gue(true);
 
 const fn gue(checksum: bool) -> TunnelKind {
     TunnelKind::Gue {
@@ -60,7 +60,7 @@ fn setup(tunnel: TunnelKind) -> Setup {
     }
 }
 
-fn lab(tunnel: TunnelKind) -> Lab {
+pub(crate) fn lab(tunnel: TunnelKind) -> Lab {
     Lab::with(&setup(tunnel))
 }
 
