@@ -2,7 +2,7 @@
 //!
 //! Reads the configuration, starts DPDK and the ports, gives each worker a
 //! thread on its core and runs the management thread itself, until SIGINT or
-//! SIGTERM. SIGHUP reads the file again. Everything that may fail does so
+//! SIGTERM. SIGHUP reads the files again. Everything that may fail does so
 //! before the first packet is taken.
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{
     clock::{Clock, MonotonicClock},
-    config::{self, Config, ConfigErrors, Device, IdlePolicy, Loaded, Machine, PortConfig},
+    config::{self, Config, ConfigErrors, Device, Files, IdlePolicy, Loaded, Machine, PortConfig},
     control::{
         Management, ProcessInfo,
         socket::{BindError, ControlRequest, ControlSocket},
@@ -77,8 +77,8 @@ pub enum RunError {
 ///
 /// # Errors
 /// Whatever keeps it from running.
-pub fn run(config_file: &Path) -> Result<(), RunError> {
-    let config = load(config_file).map_err(RunError::Config)?;
+pub fn run(files: Files<'_>) -> Result<(), RunError> {
+    let config = load(files).map_err(RunError::Config)?;
     let signals = Signals::install()?;
     // First of all, so that a second director on the same socket touches no
     // port.
@@ -92,7 +92,7 @@ pub fn run(config_file: &Path) -> Result<(), RunError> {
     let (requests_in, requests) = bounded(CONTROL_REQUESTS_MAX);
     let info = ProcessInfo {
         version: version::VERSION.to_owned(),
-        config_file: absolute(config_file),
+        config_file: absolute(files.config),
         tsc_hz: eal.cycles_per_second(),
     };
     let idle = idle_policy(&config);
@@ -114,7 +114,7 @@ pub fn run(config_file: &Path) -> Result<(), RunError> {
     let result = manage(
         &mut management,
         config.clone(),
-        config_file,
+        files,
         &signals,
         clock,
         &threads,
@@ -128,8 +128,8 @@ pub fn run(config_file: &Path) -> Result<(), RunError> {
     result
 }
 
-fn load(file: &Path) -> Result<Config, ConfigErrors> {
-    config::load_for(file, &Machine::detect()).map(Loaded::logged)
+fn load(files: Files<'_>) -> Result<Config, ConfigErrors> {
+    config::load_files(files, &Machine::detect()).map(Loaded::logged)
 }
 
 /// Flags that signals set.
@@ -155,14 +155,14 @@ impl Signals {
 fn manage(
     management: &mut Management<DpdkDriver>,
     mut config: Config,
-    config_file: &Path,
+    files: Files<'_>,
     signals: &Signals,
     clock: MonotonicClock,
     threads: &Threads,
 ) -> Result<(), RunError> {
     while !signals.stop.load(Ordering::Relaxed) {
         if signals.reload.swap(false, Ordering::Relaxed) {
-            reload(management, &mut config, config_file, clock);
+            reload(management, &mut config, files, clock);
         }
         if let Some(index) = threads.finished() {
             return Err(RunError::WorkerDied(index));
@@ -174,15 +174,15 @@ fn manage(
     Ok(())
 }
 
-/// Takes up a changed file. One that is wrong, or asks for what only a restart
+/// Takes up changed files. One that is wrong, or asks for what only a restart
 /// can give, changes nothing.
 fn reload(
     management: &mut Management<DpdkDriver>,
     config: &mut Config,
-    config_file: &Path,
+    files: Files<'_>,
     clock: MonotonicClock,
 ) {
-    let new = match load(config_file) {
+    let new = match load(files) {
         Ok(new) => new,
         Err(errors) => {
             log::error!("the configuration stays as it is, since the file is wrong:\n{errors}");
@@ -199,7 +199,7 @@ fn reload(
     }
     match management.reconfigure(&new, clock.now()) {
         Ok(()) => {
-            log::info!("{} read again", config_file.display());
+            log::info!("{} read again", files.config.display());
             *config = new;
         }
         Err(error) => log::error!("the configuration was taken up in part: {error}"),

@@ -15,8 +15,8 @@ use std::{
 
 use pointsman::{
     config::{
-        self, Config, Device, FORMAT, Hugepages, IdlePolicy, Machine, NeighborConfig, RouteAction,
-        check_report, memory_need, needs_restart,
+        self, Config, Device, FORMAT, Files, Hugepages, IdlePolicy, Machine, NeighborConfig,
+        RouteAction, check_report, memory_need, needs_restart,
     },
     scheduler::SchedulerKind,
     service::{Protocol, ServerOptions, Timeouts, Tunables, TunnelKind},
@@ -156,6 +156,82 @@ protocol = "tcp"
 [[service.real_server]]
 address = "10.2.0.13"
 "#;
+
+/// As `ipvsadm -Sn` wrote it on a kernel director.
+const RULES: &str = "\
+-A -t 198.51.100.10:80 -s wlc
+-a -t 198.51.100.10:80 -r 10.2.0.12:80 -i -w 2 --tun-type ipip
+-a -t 198.51.100.10:80 -r 10.2.0.13:80 -i -w 0 --tun-type gre --tun-csum
+-A -u 198.51.100.11:53 -s rr -o
+-a -u 198.51.100.11:53 -r 10.2.0.12:53 -i -w 1 --tun-type ipip
+";
+
+#[test]
+fn services_in_the_language_of_ipvsadm_stand_behind_those_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, rules) = (
+        folder.path().join("director.toml"),
+        folder.path().join("www.rules"),
+    );
+    let text = FULL.replace(
+        "icmp_rate_per_s = 0",
+        "icmp_rate_per_s = 0\nservices_file = \"www.rules\"",
+    );
+    fs::write(&file, text).unwrap();
+    fs::write(&rules, RULES).unwrap();
+    let services = |files| {
+        let loaded = config::load_files(files, &machine());
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(loaded.warnings, []);
+        loaded.config.services
+    };
+    let named = services(Files::of(&file));
+    let keys: Vec<_> = named
+        .iter()
+        .map(|service| service.key.to_string())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "UDP 198.51.100.10:53",
+            "TCP 198.51.100.10:53",
+            "TCP 198.51.100.10:80",
+            "UDP 198.51.100.11:53"
+        ]
+    );
+    assert_eq!(named[2].options.scheduler, SchedulerKind::Wlc);
+    let servers: Vec<_> = named[2]
+        .servers
+        .iter()
+        .map(|(key, options)| (key.to_string(), options.weight, options.tunnel))
+        .collect();
+    assert_eq!(
+        servers,
+        [
+            ("10.2.0.12".to_owned(), 2, TunnelKind::Ipip),
+            (
+                "10.2.0.13".to_owned(),
+                0,
+                TunnelKind::Gre { checksum: true }
+            )
+        ]
+    );
+    assert!(named[3].options.one_packet);
+
+    // On the command line, a file stands in place of the one named.
+    let other = folder.path().join("other.rules");
+    fs::write(
+        &other,
+        "-A -t 198.51.100.12:80 -s rr\n-a -t 198.51.100.12:80 -r 10.2.0.12 -i\n",
+    )
+    .unwrap();
+    let given = services(Files {
+        config: &file,
+        services: Some(&other),
+    });
+    assert_eq!(given.len(), 3);
+    assert_eq!(given[2].key.to_string(), "TCP 198.51.100.12:80");
+}
 
 #[test]
 fn samples_are_accepted_without_a_warning() {

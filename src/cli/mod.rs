@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 
 use crate::{
-    config::{self, Loaded, Machine},
+    config::{self, Files, Loaded, Machine},
     doctor,
     realserver::{self, Options, Signals},
     version::LONG_VERSION,
@@ -57,6 +57,8 @@ struct RunArguments {
     /// The configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    services: ServicesArgument,
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +66,25 @@ struct CheckArguments {
     /// The configuration file
     #[arg(value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    services: ServicesArgument,
+}
+
+#[derive(Debug, Args)]
+struct ServicesArgument {
+    /// Services as `ipvsadm -Sn` writes them, beside those of the configuration and in place of
+    /// its `services_file`
+    #[arg(long = "services", value_name = "RULES")]
+    file: Option<PathBuf>,
+}
+
+impl ServicesArgument {
+    fn with<'p>(&'p self, config: &'p Path) -> Files<'p> {
+        Files {
+            config,
+            services: self.file.as_deref(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -112,11 +133,16 @@ pub fn main() -> ExitCode {
 fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         #[cfg(feature = "dpdk")]
-        Command::Run(arguments) => crate::run::run(&arguments.config)?,
+        Command::Run(arguments) => crate::run::run(arguments.services.with(&arguments.config))?,
         #[cfg(not(feature = "dpdk"))]
         Command::Run(_) => return Err(WITHOUT_DPDK.into()),
         Command::Check(arguments) => return check(&arguments),
-        Command::Show(arguments) => print(show::show(&arguments)?)?,
+        Command::Show(arguments) => {
+            let answer = show::show(&arguments)?;
+            if !answer.is_empty() {
+                print(answer)?;
+            }
+        }
         Command::Doctor(arguments) => return examine(&arguments),
         Command::Realserver(arguments) => decapsulate(arguments)?,
     }
@@ -126,7 +152,7 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
 fn examine(arguments: &DoctorArguments) -> Result<ExitCode, Box<dyn Error>> {
     let loaded = match &arguments.config {
         None => None,
-        Some(file) => match load(file) {
+        Some(file) => match load(Files::of(file)) {
             None => return Ok(ExitCode::FAILURE),
             Some(loaded) => Some((file.as_path(), loaded.config)),
         },
@@ -147,7 +173,7 @@ fn examine(arguments: &DoctorArguments) -> Result<ExitCode, Box<dyn Error>> {
 /// Prints what a valid file amounts to. Everything that is wrong goes to
 /// stderr, and so do doubts, which fail nothing.
 fn check(arguments: &CheckArguments) -> Result<ExitCode, Box<dyn Error>> {
-    let Some(loaded) = load(&arguments.config) else {
+    let Some(loaded) = load(arguments.services.with(&arguments.config)) else {
         return Ok(ExitCode::FAILURE);
     };
     print(config::check_report(&loaded.config).trim_end())?;
@@ -156,8 +182,8 @@ fn check(arguments: &CheckArguments) -> Result<ExitCode, Box<dyn Error>> {
 
 /// Reads a configuration; what is wrong or doubtful about it goes to stderr as
 /// it stands, since it says file and line first.
-fn load(file: &Path) -> Option<Loaded> {
-    match config::load_for(file, &Machine::detect()) {
+fn load(files: Files<'_>) -> Option<Loaded> {
+    match config::load_files(files, &Machine::detect()) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 complain(warning);

@@ -6,14 +6,15 @@ mod services;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
     config::CONTROL_SOCKET_DEFAULT,
     control::{
         socket::{QueryError, query},
-        status::{CONNECTIONS_SHOWN_DEFAULT, Request, Response},
+        status::{CONNECTIONS_SHOWN_DEFAULT, Request, Response, ServiceStatus},
     },
+    ipvsadm::{Columns, listing},
     service::{Protocol, ServiceKey},
 };
 
@@ -33,9 +34,16 @@ pub(super) struct ShowArguments {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Virtual services with their real servers, as ipvsadm -Ln has them
-    Services,
+    Services {
+        /// How to print them; those that begin with "ipvsadm" are its own texts
+        #[arg(long, value_enum, default_value_t, conflicts_with = "json")]
+        format: ServicesFormat,
+    },
     /// Connections, as ipvsadm -Lnc has them
     Connections {
+        /// How to print them; "ipvsadm" is the text of its -Lcn
+        #[arg(long, value_enum, default_value_t, conflicts_with = "json")]
+        format: ConnectionsFormat,
         /// How many at most
         #[arg(long, value_name = "N", default_value_t = CONNECTIONS_SHOWN_DEFAULT)]
         limit: usize,
@@ -64,8 +72,8 @@ enum What {
 impl What {
     fn request(&self) -> Request {
         match *self {
-            Self::Services => Request::Services,
-            Self::Connections { limit, service } => Request::Connections {
+            Self::Services { .. } => Request::Services,
+            Self::Connections { limit, service, .. } => Request::Connections {
                 limit,
                 service: service.map(|filter| filter.0),
             },
@@ -77,6 +85,51 @@ impl What {
             Self::Director => Request::Director,
         }
     }
+}
+
+/// How services are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ServicesFormat {
+    /// A table for people
+    #[default]
+    Table,
+    /// Command lines that make these services, as `ipvsadm -Sn` prints them
+    Ipvsadm,
+    /// `ipvsadm -Ln`
+    IpvsadmList,
+    /// `ipvsadm -Ln --stats --exact`
+    IpvsadmStats,
+    /// `ipvsadm -Ln --thresholds`
+    IpvsadmThresholds,
+    /// `ipvsadm -Ln --persistent-conn`
+    IpvsadmPersistentConn,
+    /// `ipvsadm -Ln --tun-info`
+    IpvsadmTunInfo,
+}
+
+impl ServicesFormat {
+    fn text(self, services: &[ServiceStatus]) -> String {
+        let list = |columns| listing::services(services, columns, true, true, true);
+        match self {
+            Self::Table => services::services(services),
+            Self::Ipvsadm => listing::save(services),
+            Self::IpvsadmList => list(Columns::Ordinary),
+            Self::IpvsadmStats => list(Columns::Statistics),
+            Self::IpvsadmThresholds => list(Columns::Thresholds),
+            Self::IpvsadmPersistentConn => list(Columns::PersistentConnections),
+            Self::IpvsadmTunInfo => list(Columns::TunnelInfo),
+        }
+    }
+}
+
+/// How connections are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ConnectionsFormat {
+    /// A table for people
+    #[default]
+    Table,
+    /// `ipvsadm -Lcn`
+    Ipvsadm,
 }
 
 /// A service as it is written on the command line.
@@ -120,19 +173,31 @@ pub(super) fn show(arguments: &ShowArguments) -> Result<String, ShowError> {
     if arguments.json {
         return Ok(json(&response)?);
     }
-    let all_counters = matches!(arguments.what, What::Counters { all: true });
-    Ok(text(&response, all_counters))
+    Ok(text(&response, &arguments.what)
+        .trim_end_matches('\n')
+        .to_owned())
 }
 
-fn text(response: &Response, all_counters: bool) -> String {
+fn text(response: &Response, what: &What) -> String {
     match response {
-        Response::Services(services) => services::services(services),
+        Response::Services(services) => match what {
+            What::Services { format } => format.text(services),
+            _ => services::services(services),
+        },
         Response::Connections {
             connections,
             total,
             truncated,
-        } => services::connections(connections, *total, *truncated),
-        Response::Counters(counters) => parts::counters(counters, all_counters),
+        } => match what {
+            What::Connections {
+                format: ConnectionsFormat::Ipvsadm,
+                ..
+            } => listing::connections(connections),
+            _ => services::connections(connections, *total, *truncated),
+        },
+        Response::Counters(counters) => {
+            parts::counters(counters, matches!(what, What::Counters { all: true }))
+        }
         Response::Workers(workers) => parts::workers(workers),
         Response::Ports(ports) => parts::ports(ports),
         Response::Neighbors(neighbors) => parts::neighbors(neighbors),

@@ -124,7 +124,7 @@ fn check_role(
     if *other == role.name {
         return;
     }
-    let line = findings.line(first);
+    let line = findings.line_from(first, span);
     let Role { name, instead } = *role;
     let problem = Problem::TwoRoles {
         address,

@@ -16,11 +16,12 @@ use super::{
 use crate::service::{Timeouts, Tunables};
 
 /// Reads `[director]`; what it does not say, or says wrongly, has its default.
+/// With the file of services that it names.
 pub(super) fn read_director(
     file: &TableReader<'_, '_>,
     machine: &Machine,
     findings: &mut Findings<'_>,
-) -> DirectorConfig {
+) -> (DirectorConfig, Option<PathBuf>) {
     let mut director = DirectorConfig {
         worker_cores: vec![machine.default_worker()],
         management_core: None,
@@ -32,7 +33,7 @@ pub(super) fn read_director(
         icmp_rate_per_s: ICMP_RATE_DEFAULT,
     };
     let Some(table) = file.table("director", &DIRECTOR, findings) else {
-        return director;
+        return (director, None);
     };
     if let Some(cores) = read_workers(&table, machine, findings) {
         director.worker_cores = cores;
@@ -69,7 +70,11 @@ pub(super) fn read_director(
     }
     director.timeouts = read_timeouts(&table, findings);
     director.tunables = read_tunables(&table, findings);
-    director
+    let services_file = table.text("services_file", findings);
+    (
+        director,
+        services_file.map(|path| PathBuf::from(path.into_inner())),
+    )
 }
 
 /// Reads `[eal]`; what it does not say, or says wrongly, has its default.

@@ -10,9 +10,9 @@ use ipnet::Ipv4Net;
 
 use super::{
     hint::{DeviceHint, KeyHint, MacProblem},
-    source::{Place, Printable},
+    source::{Line, Place, Printable},
 };
-use crate::service::Protocol;
+use crate::{ipvsadm::rules::RuleProblem, service::Protocol};
 
 /// Everything that is wrong with a file, in the order of its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -402,7 +402,7 @@ pub enum Problem {
         /// What it is there, with an article.
         other: &'static str,
         /// Where that is.
-        line: usize,
+        line: Line,
         /// What to write.
         instead: &'static str,
     },
@@ -507,6 +507,22 @@ pub enum Problem {
         /// Where it stands first.
         line: usize,
     },
+    /// A service in the configuration and in the file of services.
+    #[error("service {protocol} {address} stands already in line {line}; remove one of the two")]
+    ServiceInBothFiles {
+        /// Its protocol.
+        protocol: Protocol,
+        /// Its VIP and service port.
+        address: SocketAddrV4,
+        /// Where it stands in the configuration.
+        line: Line,
+    },
+    /// The file of services could not be read.
+    #[error("cannot be read: {0}; name a file that `ipvsadm -Sn` wrote")]
+    ServicesUnreadable(String),
+    /// A line of the file of services.
+    #[error(transparent)]
+    Rule(RuleProblem),
     /// A real server twice in one service.
     #[error(
         "real server {address} stands already in line {line} of this service; give it a higher `weight` instead"

@@ -69,6 +69,7 @@ pub(super) static DIRECTOR: TableFormat = TableFormat {
         key("connections_max", "1_000_000"),
         key("control_socket", "\"/run/pointsman/control.sock\""),
         key("icmp_rate_per_s", "1000"),
+        key("services_file", "\"services.rules\""),
         key("timeouts", "[director.timeouts]"),
         key("ipvs", "[director.ipvs]"),
     ],

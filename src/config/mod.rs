@@ -25,6 +25,7 @@ mod port;
 mod reader;
 mod report;
 mod routes;
+mod rules;
 mod services;
 mod source;
 mod syntax;
@@ -47,7 +48,7 @@ pub use self::{
     machine::Machine,
     memory::{CONNECTION_LEN, MemoryNeed, memory_need},
     report::check_report,
-    source::Place,
+    source::{Line, Place},
     warning::{ConfigWarning, Doubt},
 };
 use self::{
@@ -81,6 +82,38 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// Everything that is wrong with the file.
 pub fn load_for(path: &Path, machine: &Machine) -> Result<Loaded, ConfigErrors> {
+    load_files(Files::of(path), machine)
+}
+
+/// The files that make up a configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'p> {
+    /// The TOML file.
+    pub config: &'p Path,
+    /// Services in the language of `ipvsadm`, in place of those in the file
+    /// that `services_file` names.
+    pub services: Option<&'p Path>,
+}
+
+impl<'p> Files<'p> {
+    /// The TOML file, and what it names itself.
+    pub const fn of(config: &'p Path) -> Self {
+        Self {
+            config,
+            services: None,
+        }
+    }
+}
+
+/// Reads files for a given machine.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn load_files(files: Files<'_>, machine: &Machine) -> Result<Loaded, ConfigErrors> {
+    let Files {
+        config: path,
+        services,
+    } = files;
     let file = path.display().to_string();
     let refuse = |problem| {
         let error = ConfigError {
@@ -93,37 +126,60 @@ pub fn load_for(path: &Path, machine: &Machine) -> Result<Loaded, ConfigErrors> 
         })
     };
     match fs::read(path).map(String::from_utf8) {
-        Ok(Ok(text)) => parse_for(&text, &file, machine),
+        Ok(Ok(text)) => parse_with(&text, &file, services, machine),
         Ok(Err(_)) => refuse(Problem::NotUtf8),
         Err(error) => refuse(Problem::Unreadable(error.to_string())),
     }
 }
 
-/// Reads a text for a given machine. `file_name` stands in messages.
+/// Reads a text for a given machine. `file_name` stands in messages, and
+/// `services_file` is relative to its directory.
 ///
 /// # Errors
 /// Everything that is wrong with the text.
 pub fn parse_for(text: &str, file_name: &str, machine: &Machine) -> Result<Loaded, ConfigErrors> {
+    parse_with(text, file_name, None, machine)
+}
+
+fn parse_with(
+    text: &str,
+    file_name: &str,
+    services_file: Option<&Path>,
+    machine: &Machine,
+) -> Result<Loaded, ConfigErrors> {
     // What the parser could rescue of a broken text is no ground for further
     // complaints.
     let root = syntax::parse(text, file_name)?;
     let mut findings = Findings::new(file_name, text);
     let file = TableReader::open(&format::FILE, root.span(), root.get_ref(), &mut findings);
-    let config = read(&file, machine, &mut findings);
+    let config = read(&file, file_name, services_file, machine, &mut findings);
     let warnings = findings.finish()?;
     Ok(Loaded { config, warnings })
 }
 
 /// Reads everything. What it returns is worth nothing if it finds problems.
-fn read(file: &TableReader<'_, '_>, machine: &Machine, findings: &mut Findings<'_>) -> Config {
-    let director = director::read_director(file, machine, findings);
+fn read(
+    file: &TableReader<'_, '_>,
+    file_name: &str,
+    services_file: Option<&Path>,
+    machine: &Machine,
+    findings: &mut Findings<'_>,
+) -> Config {
+    let (director, named) = director::read_director(file, machine, findings);
     let (eal, memory_place) = director::read_eal(file, findings);
     let before = findings.problem_count();
     let network = Network::read(file, findings);
     let routes = routes::read_routes(file, &network, findings);
     let is_network_right = findings.problem_count() == before;
     let neighbors = routes::read_neighbors(file, &network, findings);
-    let services = services::read_services(file, findings);
+    let mut services = services::read_services(file, findings);
+    if let Some(path) = services_file.map(Path::to_owned).or_else(|| {
+        // Beside the file that names it.
+        let folder = Path::new(file_name).parent()?;
+        Some(folder.join(named?))
+    }) {
+        rules::read_rules(&path, &mut services, findings);
+    }
     check::check_roles(&network, &routes, &neighbors, &services, findings);
     if is_network_right {
         check::check_reachable(&network, &routes, &services, findings);

@@ -2,7 +2,10 @@
 //! mistake reported rather than only the first.
 #![forbid(unsafe_code)]
 
-use std::{ops::Range, ops::RangeInclusive};
+use std::{
+    borrow::Cow,
+    ops::{Range, RangeInclusive},
+};
 
 use toml::{
     Spanned,
@@ -13,45 +16,94 @@ use super::{
     error::{ConfigError, ConfigErrors, Problem},
     format::{FILE, KeyFormat, TableFormat, nearest, table_with},
     hint::KeyHint,
-    source::Source,
+    source::{Line, Place, Source},
     warning::{ConfigWarning, Doubt},
 };
 
 /// Bytes of the file.
 pub(super) type Span = Range<usize>;
 
-/// What has been found wrong or doubtful so far.
+/// What has been found wrong or doubtful so far, in all files that make up the
+/// configuration. Their texts stand one behind the other, so that a [`Span`]
+/// tells the file too.
 #[derive(Debug)]
 pub(super) struct Findings<'s> {
-    file: &'s str,
+    /// In the order of their starts; the configuration itself is the first.
+    files: Vec<File<'s>>,
+    problems: Vec<(Mark, Problem)>,
+    doubts: Vec<(Mark, Doubt)>,
+}
+
+#[derive(Debug)]
+struct File<'s> {
+    name: Cow<'s, str>,
+    /// Where its text begins among those of all files.
+    start: usize,
     source: Source<'s>,
-    problems: Vec<(Option<Span>, Problem)>,
-    doubts: Vec<(Option<Span>, Doubt)>,
+}
+
+/// What a finding is about.
+#[derive(Debug)]
+enum Mark {
+    Bytes(Span),
+    /// The file, by where it starts.
+    WholeFile(usize),
+}
+
+impl Mark {
+    fn start(&self) -> usize {
+        match self {
+            Self::Bytes(span) => span.start,
+            Self::WholeFile(start) => *start,
+        }
+    }
 }
 
 impl<'s> Findings<'s> {
     pub(super) fn new(file: &'s str, text: &'s str) -> Self {
-        Self {
-            file,
+        let file = File {
+            name: file.into(),
+            start: 0,
             source: Source::new(text),
+        };
+        Self {
+            files: vec![file],
             problems: Vec::new(),
             doubts: Vec::new(),
         }
     }
 
-    /// Something is wrong at `span`.
-    pub(super) fn refuse(&mut self, span: Span, problem: Problem) {
-        self.problems.push((Some(span), problem));
+    /// Adds a file, and returns where its text begins.
+    pub(super) fn add_file(&mut self, name: String, text: String) -> usize {
+        let last = self.files.last();
+        // A span may stand at the end of a text, which is not yet the next.
+        let start = last.map_or(0, |file| file.start + file.source.len() + 1);
+        self.files.push(File {
+            name: name.into(),
+            start,
+            source: Source::new(text),
+        });
+        start
     }
 
-    /// Something is wrong with the file as a whole.
+    /// Something is wrong at `span`.
+    pub(super) fn refuse(&mut self, span: Span, problem: Problem) {
+        self.problems.push((Mark::Bytes(span), problem));
+    }
+
+    /// Something is wrong with the configuration as a whole.
     pub(super) fn refuse_file(&mut self, problem: Problem) {
-        self.problems.push((None, problem));
+        self.refuse_file_at(0, problem);
+    }
+
+    /// Something is wrong with the file that starts there as a whole.
+    pub(super) fn refuse_file_at(&mut self, start: usize, problem: Problem) {
+        self.problems.push((Mark::WholeFile(start), problem));
     }
 
     /// Something is doubtful at `span`.
     pub(super) fn doubt(&mut self, span: Span, doubt: Doubt) {
-        self.doubts.push((Some(span), doubt));
+        self.doubts.push((Mark::Bytes(span), doubt));
     }
 
     /// How many problems there are, to see whether a step has added some.
@@ -59,35 +111,70 @@ impl<'s> Findings<'s> {
         self.problems.len()
     }
 
-    /// The line in which `span` begins, counted from 1.
+    /// The line in which `span` begins, counted from 1 in its file.
     pub(super) fn line(&self, span: &Span) -> usize {
-        self.source.line(span.start)
+        let line = |file: &File<'_>| file.source.line(span.start - file.start);
+        self.file_at(span.start).map_or(0, line)
+    }
+
+    /// The line in which `span` begins, for a message about `here`.
+    pub(super) fn line_from(&self, span: &Span, here: &Span) -> Line {
+        let file = self.file_at(span.start);
+        let is_other = |file: &&File<'_>| {
+            let start = self.file_at(here.start).map(|file| file.start);
+            start != Some(file.start)
+        };
+        Line {
+            number: self.line(span),
+            file: file.filter(is_other).map(|file| file.name.to_string()),
+        }
     }
 
     /// The warnings, or the errors when there are any; both in file order.
     pub(super) fn finish(mut self) -> Result<Vec<ConfigWarning>, ConfigErrors> {
-        let place = |span: Option<Span>| span.map(|span| self.source.place(&span));
-        let file = || self.file.to_owned();
-        let order = |span: &Option<Span>| span.as_ref().map_or(0, |span| span.start);
-        self.problems.sort_by_key(|(span, _)| order(span));
-        self.doubts.sort_by_key(|(span, _)| order(span));
+        self.problems.sort_by_key(|(mark, _)| mark.start());
+        self.doubts.sort_by_key(|(mark, _)| mark.start());
         if self.problems.is_empty() {
-            let warning = |(span, doubt)| ConfigWarning {
-                file: file(),
-                place: place(span),
-                doubt,
+            let doubts = std::mem::take(&mut self.doubts);
+            let warning = |(mark, doubt)| {
+                let (file, place) = self.locate(&mark);
+                ConfigWarning { file, place, doubt }
             };
-            Ok(self.doubts.into_iter().map(warning).collect())
+            Ok(doubts.into_iter().map(warning).collect())
         } else {
-            let error = |(span, problem)| ConfigError {
-                file: file(),
-                place: place(span),
-                problem,
+            let problems = std::mem::take(&mut self.problems);
+            let error = |(mark, problem)| {
+                let (file, place) = self.locate(&mark);
+                ConfigError {
+                    file,
+                    place,
+                    problem,
+                }
             };
             Err(ConfigErrors {
-                errors: self.problems.into_iter().map(error).collect(),
+                errors: problems.into_iter().map(error).collect(),
             })
         }
+    }
+
+    fn locate(&self, mark: &Mark) -> (String, Option<Place>) {
+        let Some(file) = self.file_at(mark.start()) else {
+            return (String::new(), None);
+        };
+        let place = match mark {
+            Mark::Bytes(span) => {
+                let own = span.start - file.start..span.end.saturating_sub(file.start);
+                Some(file.source.place(&own))
+            }
+            Mark::WholeFile(_) => None,
+        };
+        (file.name.to_string(), place)
+    }
+
+    /// The file in whose text a byte stands.
+    fn file_at(&self, index: usize) -> Option<&File<'s>> {
+        let behind = self.files.partition_point(|file| file.start <= index);
+        self.files.get(behind.checked_sub(1)?)
     }
 }
 

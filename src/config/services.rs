@@ -29,11 +29,29 @@ use crate::{
 pub(super) struct ServiceDraft {
     pub(super) address: Spanned<SocketAddrV4>,
     pub(super) servers: Vec<(Spanned<Ipv4Addr>, ServerOptions)>,
-    protocol: Protocol,
-    options: ServiceOptions,
+    pub(super) protocol: Protocol,
+    pub(super) options: ServiceOptions,
 }
 
 impl ServiceDraft {
+    /// What makes it unique.
+    pub(super) fn identity(&self) -> (Protocol, SocketAddrV4) {
+        (self.protocol, *self.address.get_ref())
+    }
+
+    /// Doubts services that nobody answers.
+    pub(super) fn doubt_servers(&self, findings: &mut Findings<'_>) {
+        let (protocol, address) = self.identity();
+        let doubt = if self.servers.is_empty() {
+            Doubt::NoRealServer { protocol, address }
+        } else if self.servers.iter().all(|(_, options)| options.weight == 0) {
+            Doubt::AllQuiesced { protocol, address }
+        } else {
+            return;
+        };
+        findings.doubt(self.address.span(), doubt);
+    }
+
     pub(super) fn finish(self) -> ServiceConfig {
         let address = SocketAddr::V4(self.address.into_inner());
         let server = |(address, options): (Spanned<Ipv4Addr>, ServerOptions)| {
@@ -66,7 +84,7 @@ pub(super) fn read_services(
         let Some(service) = read_service(&table, findings) else {
             continue;
         };
-        let (address, protocol) = (*service.address.get_ref(), service.protocol);
+        let (protocol, address) = service.identity();
         if let Some(first) = seen.get(&(protocol, address)) {
             let line = findings.line(first);
             let problem = Problem::ServiceTwice {
@@ -107,23 +125,8 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
         findings.refuse(span, Problem::OnePacketWithoutUdp);
     }
     let scheduler = scheduler.map(Spanned::into_inner).unwrap_or_default();
-    let address = address?;
-    let doubt_address = *address.get_ref();
-    if !table.has("real_server") {
-        let doubt = Doubt::NoRealServer {
-            protocol,
-            address: doubt_address,
-        };
-        findings.doubt(address.span(), doubt);
-    } else if !servers.is_empty() && servers.iter().all(|(_, options)| options.weight == 0) {
-        let doubt = Doubt::AllQuiesced {
-            protocol,
-            address: doubt_address,
-        };
-        findings.doubt(address.span(), doubt);
-    }
-    Some(ServiceDraft {
-        address,
+    let draft = ServiceDraft {
+        address: address?,
         servers,
         protocol,
         options: ServiceOptions {
@@ -131,7 +134,12 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
             flags,
             one_packet,
         },
-    })
+    };
+    // Real servers that are there and all wrong are complained about already.
+    if !(table.has("real_server") && draft.servers.is_empty()) {
+        draft.doubt_servers(findings);
+    }
+    Some(draft)
 }
 
 /// `scheduler_flags`, with the names of `ipvsadm -b`.

@@ -1,7 +1,7 @@
 //! Places in the text of a configuration file.
 #![forbid(unsafe_code)]
 
-use std::{fmt, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range};
 
 /// A place in the file, with the line as it stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,21 +16,45 @@ pub struct Place {
     pub text: String,
 }
 
+/// A line of the same file or, with its name, of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Counted from 1.
+    pub number: usize,
+    /// The other file.
+    pub file: Option<String>,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            None => self.number.fmt(f),
+            Some(file) => write!(f, "{} of {file}", self.number),
+        }
+    }
+}
+
 /// The text of a file, ready to be asked for lines.
 #[derive(Debug)]
 pub(super) struct Source<'s> {
-    text: &'s str,
+    text: Cow<'s, str>,
     /// Where each line begins.
     line_starts: Vec<usize>,
 }
 
 impl<'s> Source<'s> {
-    pub(super) fn new(text: &'s str) -> Self {
+    pub(super) fn new(text: impl Into<Cow<'s, str>>) -> Self {
+        let text = text.into();
         let later = text.match_indices('\n').map(|(index, _)| index + 1);
         Self {
-            text,
             line_starts: std::iter::once(0).chain(later).collect(),
+            text,
         }
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
     }
 
     /// The line, counted from 1, in which a byte stands.
@@ -41,8 +65,8 @@ impl<'s> Source<'s> {
     /// The place of some bytes. A span that begins behind the end means the
     /// end; one over several lines means the first of them.
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
-        let start = floor_char_boundary(self.text, span.start);
-        let end = floor_char_boundary(self.text, span.end).max(start);
+        let start = floor_char_boundary(&self.text, span.start);
+        let end = floor_char_boundary(&self.text, span.end).max(start);
         let line = self.line(start);
         let line_start = line
             .checked_sub(1)
@@ -51,7 +75,6 @@ impl<'s> Source<'s> {
             .text
             .get(line_start.copied().unwrap_or(0)..start)
             .unwrap_or_default();
-        let first_line = |text: Option<&'s str>| text.and_then(|text| text.lines().next());
         let rest = first_line(self.text.get(start..)).unwrap_or_default();
         let meant = first_line(self.text.get(start..end)).unwrap_or_default();
         Place {
@@ -108,6 +131,10 @@ fn printable(character: char) -> char {
     } else {
         character
     }
+}
+
+fn first_line(text: Option<&str>) -> Option<&str> {
+    text.and_then(|text| text.lines().next())
 }
 
 fn floor_char_boundary(text: &str, index: usize) -> usize {

@@ -11,8 +11,12 @@ use std::{
     str::FromStr,
 };
 
-use clap::{ArgAction, Parser};
+use clap::{
+    ArgAction, CommandFactory, FromArgMatches, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
+use super::{ArgumentError, Columns, Invocation, Listing};
 use crate::{
     control::command::{Command, CommandError},
     scheduler::{SchedulerFlags, SchedulerKind},
@@ -21,78 +25,6 @@ use crate::{
     },
 };
 
-/// What an `ipvsadm` command line asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Invocation {
-    /// A change of the services.
-    Change(Command),
-    /// `--set TCP TCPFIN UDP`, in seconds; 0 leaves a timeout as it is.
-    SetTimeouts([u32; 3]),
-    /// `-L`
-    List(Listing),
-    /// `-S`
-    Save,
-    /// `-R`: command lines without the word `ipvsadm` come from the input.
-    Restore,
-    /// `-h`
-    Help,
-}
-
-/// What `-L` shall show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listing {
-    /// The services and their real servers.
-    Services {
-        /// One service instead of all.
-        only: Option<ServiceKey>,
-        /// The columns.
-        columns: Columns,
-        /// `--exact`: large numbers in full.
-        exact: bool,
-        /// Not `--nosort`.
-        sorted: bool,
-    },
-    /// `-c`: the connections.
-    Connections,
-    /// `--timeout`
-    Timeouts,
-    /// `--daemon`: the connection synchronisation.
-    Daemon,
-}
-
-/// The columns of a list of services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Columns {
-    /// Forwarding method, weight and connections.
-    Ordinary,
-    /// `--stats`
-    Statistics,
-    /// `--rate`
-    Rates,
-    /// `--thresholds`
-    Thresholds,
-    /// `--persistent-conn`
-    PersistentConnections,
-    /// `--tun-info`
-    TunnelInfo,
-}
-
-/// Why a command line cannot be carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ArgumentError {
-    /// `ipvsadm` can do it, this version of the director cannot.
-    #[error("{0} cannot be done in this version")]
-    Unsupported(String),
-    /// `ipvsadm` refuses it.
-    #[error("{message}")]
-    Invalid {
-        /// What it prints.
-        message: String,
-        /// What it exits with.
-        code: u8,
-    },
-}
-
 /// Parses the arguments of `ipvsadm`, without its own name. Without arguments
 /// it lists the services.
 ///
@@ -100,14 +32,59 @@ pub enum ArgumentError {
 ///
 /// When the director or `ipvsadm` cannot do what is asked for.
 pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Result<Invocation, ArgumentError> {
-    let words = std::iter::once("ipvsadm").chain(arguments.iter().map(AsRef::as_ref));
-    let arguments = Arguments::try_parse_from(words).map_err(|_| {
-        invalid(
-            "Try `ipvsadm -h' or 'ipvsadm --help' for more information.",
-            255,
-        )
-    })?;
-    arguments.invocation()
+    CommandLine::default().parse(arguments)
+}
+
+/// A parser of command lines, for many of them.
+#[derive(Debug)]
+pub(super) struct CommandLine {
+    command: clap::Command,
+}
+
+impl Default for CommandLine {
+    fn default() -> Self {
+        Self {
+            command: Arguments::command(),
+        }
+    }
+}
+
+impl CommandLine {
+    /// See [`parse`].
+    pub(super) fn parse<S: AsRef<str>>(
+        &mut self,
+        arguments: &[S],
+    ) -> Result<Invocation, ArgumentError> {
+        let words = std::iter::once("ipvsadm").chain(arguments.iter().map(AsRef::as_ref));
+        let matches = self.command.try_get_matches_from_mut(words);
+        matches
+            .and_then(|matches| Arguments::from_arg_matches(&matches))
+            .map_err(|error| usage(&error))?
+            .invocation()
+    }
+}
+
+/// What the parser of options found wrong.
+fn usage(error: &clap::Error) -> ArgumentError {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let argument = context(ContextKind::InvalidArg);
+    // "--weight <WEIGHT>" is how the parser names an option.
+    let option = argument.as_deref().and_then(|text| text.split(' ').next());
+    let option = option.unwrap_or("an option");
+    let value = context(ContextKind::InvalidValue).filter(|value| !value.is_empty());
+    let (problem, word) = match (error.kind(), value) {
+        (ErrorKind::UnknownArgument, _) => (
+            format!("ipvsadm has no option \"{option}\""),
+            argument.clone(),
+        ),
+        (ErrorKind::ArgumentConflict, _) => (format!("{option} stands twice"), None),
+        (_, Some(value)) => (format!("\"{value}\" is no value for {option}"), Some(value)),
+        _ => (format!("{option} lacks its value"), None),
+    };
+    ArgumentError::Usage { problem, word }
 }
 
 /// Carries `--set` out on the timeouts in force.
@@ -433,8 +410,8 @@ impl Arguments {
         if named.next().is_some() {
             return Err(invalid("multiple services specified", 2));
         }
-        let (address, service_port) = address_and_port(text)
-            .ok_or_else(|| invalid(&format!("illegal virtual server address[:port] {text}"), 2))?;
+        let (address, service_port) =
+            address_and_port(text).ok_or_else(|| ArgumentError::NotNumeric(text.clone()))?;
         if address.is_ipv6() {
             return Err(unsupported("IPv6"));
         }
@@ -483,8 +460,8 @@ impl Arguments {
             .real_server
             .as_deref()
             .ok_or_else(|| invalid("No real server specified", 2))?;
-        let (address, _) = address_and_port(text)
-            .ok_or_else(|| invalid(&format!("illegal real server address[:port] {text}"), 2))?;
+        let (address, _) =
+            address_and_port(text).ok_or_else(|| ArgumentError::NotNumeric(text.to_owned()))?;
         if address.is_ipv6() {
             return Err(unsupported("IPv6"));
         }
@@ -504,10 +481,15 @@ impl Arguments {
             "illegal l_threshold specified",
         )?;
         if self.masquerading {
-            return Err(unsupported("masquerading (-m)"));
+            return Err(ArgumentError::NotATunnel("masquerading (-m)"));
         }
         if !self.ipip {
-            return Err(unsupported("direct routing (-g, which is the default)"));
+            let method = if self.gatewaying {
+                "direct routing (-g)"
+            } else {
+                "direct routing (-g, the default)"
+            };
+            return Err(ArgumentError::NotATunnel(method));
         }
         Ok(ServerOptions {
             weight,
@@ -543,7 +525,7 @@ impl Arguments {
 
 /// An address, alone or with a port as in `192.0.2.1:80` and
 /// `[2001:db8::1]:80`.
-fn address_and_port(text: &str) -> Option<(IpAddr, Option<u16>)> {
+pub(super) fn address_and_port(text: &str) -> Option<(IpAddr, Option<u16>)> {
     if let Ok(address) = SocketAddr::from_str(text) {
         return Some((address.ip(), Some(address.port())));
     }

@@ -9,8 +9,11 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod invocation;
 pub mod listing;
+pub mod rules;
 
-pub use self::arguments::{
-    ArgumentError, Columns, Invocation, Listing, error_message, parse, set_timeouts,
+pub use self::{
+    arguments::{error_message, parse, set_timeouts},
+    invocation::{ArgumentError, Columns, Invocation, Listing},
 };

@@ -9,6 +9,7 @@ mod director;
 mod keys;
 mod ports;
 mod routes;
+mod rules;
 mod services;
 mod warnings;
 

@@ -155,6 +155,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     shell(
         "config",
         &[
+            "ipvsadm",
             "scheduler::SchedulerFlags",
             "scheduler::SchedulerKind",
             "service",

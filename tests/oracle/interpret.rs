@@ -135,7 +135,10 @@ fn interpret_ipvsadm(arguments: &[&str], piped: &[Vec<String>]) -> Result<Action
     match ipvsadm::parse(arguments) {
         Ok(invocation) => Ok(Action::Ipvsadm(invocation, filters?)),
         Err(ArgumentError::Unsupported(what)) => Err(Refusal::Unsupported(what)),
-        Err(ArgumentError::Invalid { message, code }) => Ok(Action::Refused { message, code }),
+        Err(error) => match error.answer() {
+            Some((message, code)) => Ok(Action::Refused { message, code }),
+            None => Err(Refusal::Unsupported(error.to_string())),
+        },
     }
 }
 

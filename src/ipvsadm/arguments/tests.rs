@@ -213,13 +213,6 @@ fn command_lines_that_ipvsadm_refuses() {
             invalid("illegal weight specified", 2),
         ),
         (
-            "--foo",
-            invalid(
-                "Try `ipvsadm -h' or 'ipvsadm --help' for more information.",
-                255,
-            ),
-        ),
-        (
             "-A -t 198.51.100.10:998 -s nosuch",
             invalid("Scheduler or persistence engine not found", 255),
         ),
@@ -230,6 +223,34 @@ fn command_lines_that_ipvsadm_refuses() {
     ];
     for (line, error) in cases {
         assert_eq!(parse_line(line), Err(error), "{line}");
+    }
+    let (message, code) = parse_line("--foo").unwrap_err().answer().unwrap();
+    assert_eq!(
+        message,
+        "Try `ipvsadm -h' or 'ipvsadm --help' for more information."
+    );
+    assert_eq!(code, 255);
+}
+
+#[test]
+fn wrong_options_are_named() {
+    for (line, problem) in [
+        ("--foo", "ipvsadm has no option \"--foo\""),
+        ("-A www", "ipvsadm has no option \"www\""),
+        ("-A -q", "ipvsadm has no option \"-q\""),
+        ("-A -t", "--tcp-service lacks its value"),
+        ("-A -A -t 192.0.2.1:80", "--add-service stands twice"),
+        (
+            "-a -t 192.0.2.1:80 -r 10.0.0.1 -i --tun-type gue --tun-port big",
+            "\"big\" is no value for --tun-port",
+        ),
+        (
+            "-A -t www.example.com:http",
+            "\"www.example.com:http\" is not a numeric address and port",
+        ),
+        ("--set 1 2", "--set lacks its value"),
+    ] {
+        assert_eq!(parse_line(line).unwrap_err().to_string(), problem, "{line}");
     }
 }
 
@@ -298,10 +319,8 @@ fn incomplete_and_contradictory_command_lines_are_invalid() {
         "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gre --tun-csum --tun-nocsum",
         "--set 1 2",
     ] {
-        assert!(
-            matches!(parse_line(line), Err(ArgumentError::Invalid { .. })),
-            "{line}"
-        );
+        let error = parse_line(line).unwrap_err();
+        assert!(error.answer().is_some(), "{line}: {error:?}");
     }
 }
 
@@ -322,14 +341,6 @@ fn what_this_version_cannot_do_is_named() {
         ("-A -t [2001:db8:ff::10]:80 -s rr", "IPv6"),
         ("-a -t 198.51.100.10:80 -r [2001:db8:2::11]:80 -i", "IPv6"),
         (
-            "-a -t 198.51.100.10:80 -r 10.0.0.11",
-            "direct routing (-g, which is the default)",
-        ),
-        (
-            "-a -t 198.51.100.10:80 -r 10.0.0.11 -m",
-            "masquerading (-m)",
-        ),
-        (
             "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gue --tun-port 6080 --tun-remcsum",
             "remote checksum offload",
         ),
@@ -344,6 +355,21 @@ fn what_this_version_cannot_do_is_named() {
             Err(ArgumentError::Unsupported(what.to_owned())),
             "{line}"
         );
+    }
+}
+
+#[test]
+fn other_forwarding_methods_are_refused() {
+    for (options, method) in [
+        ("", "direct routing (-g, the default)"),
+        ("-g", "direct routing (-g)"),
+        ("--gatewaying -w 3", "direct routing (-g)"),
+        ("-m", "masquerading (-m)"),
+    ] {
+        let line = format!("-a -t 198.51.100.10:80 -r 10.0.0.11 {options}");
+        let error = ArgumentError::NotATunnel(method);
+        assert_eq!(error.answer(), None);
+        assert_eq!(parse_line(&line), Err(error), "{line}");
     }
 }
 

@@ -1,0 +1,118 @@
+//! `services_file`: services in the language of `ipvsadm`.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+use toml::Spanned;
+
+use super::{
+    address::check_unicast,
+    error::Problem,
+    reader::{Findings, Span},
+    services::ServiceDraft,
+};
+use crate::ipvsadm::rules::{self, Rules, ServiceRule};
+
+/// Reads the file and adds its services to those of the configuration.
+pub(super) fn read_rules(
+    path: &Path,
+    services: &mut Vec<ServiceDraft>,
+    findings: &mut Findings<'_>,
+) {
+    let name = path.display().to_string();
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(problem) => {
+            let start = findings.add_file(name, String::new());
+            findings.refuse_file_at(start, problem);
+            return;
+        }
+    };
+    let Rules {
+        services: rules,
+        problems,
+    } = rules::parse(&text);
+    let start = findings.add_file(name, text);
+    for (span, problem) in problems {
+        findings.refuse(shifted(&span, start), Problem::Rule(problem));
+    }
+    let mut seen: HashMap<_, Span> = services
+        .iter()
+        .map(|service| (service.identity(), service.address.span()))
+        .collect();
+    for rule in rules {
+        let Some(service) = draft(rule, start, findings) else {
+            continue;
+        };
+        let (protocol, address) = service.identity();
+        let span = service.address.span();
+        if let Some(first) = seen.get(&(protocol, address)) {
+            let line = findings.line_from(first, &span);
+            let problem = Problem::ServiceInBothFiles {
+                protocol,
+                address,
+                line,
+            };
+            findings.refuse(span, problem);
+        } else {
+            seen.insert((protocol, address), span);
+        }
+        services.push(service);
+    }
+}
+
+fn read(path: &Path) -> Result<String, Problem> {
+    fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Problem::NotUtf8,
+        _ => Problem::ServicesUnreadable(error.to_string()),
+    })
+}
+
+/// A service as those of the configuration are read, or what is wrong with its
+/// addresses. Its text begins at `start`.
+fn draft(rule: ServiceRule, start: usize, findings: &mut Findings<'_>) -> Option<ServiceDraft> {
+    let ServiceRule {
+        span,
+        key,
+        options,
+        servers,
+    } = rule;
+    let span = shifted(&span, start);
+    let SocketAddr::V4(address) = key.address else {
+        findings.refuse(span, Problem::Ipv6(key.address.to_string()));
+        return None;
+    };
+    if let Err(problem) = check_unicast(*address.ip(), "a VIP") {
+        findings.refuse(span, problem);
+        return None;
+    }
+    let mut drafts = Vec::with_capacity(servers.len());
+    for server in servers {
+        let span = shifted(&server.span, start);
+        let checked = match server.key.address {
+            IpAddr::V4(rip) => check_unicast(rip, "a real server"),
+            IpAddr::V6(rip) => Err(Problem::Ipv6(rip.to_string())),
+        };
+        match checked {
+            Ok(rip) => drafts.push((Spanned::new(span, rip), server.options)),
+            Err(problem) => findings.refuse(span, problem),
+        }
+    }
+    let service = ServiceDraft {
+        address: Spanned::new(span, address),
+        servers: drafts,
+        protocol: key.protocol,
+        options,
+    };
+    service.doubt_servers(findings);
+    Some(service)
+}
+
+fn shifted(span: &Span, start: usize) -> Span {
+    span.start + start..span.end + start
+}
