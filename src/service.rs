@@ -5,6 +5,8 @@
 //! counters or connections.
 #![forbid(unsafe_code)]
 
+mod tunables;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -12,6 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::tunables::{TUNABLES, Tunable, TunableError};
 use crate::{
     scheduler::{SchedulerFlags, SchedulerKind},
     wire::IpProtocol,
@@ -209,9 +212,13 @@ pub const GUE_L4_PORT: u16 = 6080;
 pub const WEIGHT_MAX: u32 = 65_535;
 
 /// The settings of `/proc/sys/net/ipv4/vs` under their own names, with the
-/// kernel's defaults.
+/// kernel's defaults. [`TUNABLES`] lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches, as the kernel has them"
+)]
 pub struct Tunables {
     /// A new SYN on an existing connection: 0 keeps the connection, 1
     /// schedules anew when it is in CLOSE or TIME_WAIT, 2 or more also in
@@ -224,6 +231,8 @@ pub struct Tunables {
     pub pmtu_disc: bool,
     /// Whether a TCP packet other than SYN may open a connection.
     pub sloppy_tcp: bool,
+    /// Whether an SCTP packet other than INIT may open a connection.
+    pub sloppy_sctp: bool,
     /// Whether SYN leads to the state SYNACK with its longer timeout (on when
     /// not 0).
     pub secure_tcp: u32,
@@ -236,6 +245,7 @@ impl Default for Tunables {
             expire_nodest_conn: false,
             pmtu_disc: true,
             sloppy_tcp: false,
+            sloppy_sctp: false,
             secure_tcp: 0,
         }
     }
@@ -252,6 +262,12 @@ pub struct Timeouts {
     pub tcp_fin: u32,
     /// UDP.
     pub udp: u32,
+}
+
+impl Timeouts {
+    /// The longest timeout: 31 days. What the kernel takes is of that order,
+    /// and longer ones are milliseconds mistaken for seconds.
+    pub const MAX_S: u32 = 31 * 24 * 60 * 60;
 }
 
 impl Default for Timeouts {

@@ -45,7 +45,7 @@ fn answer_one(path: &Path, answer: &'static str) -> thread::JoinHandle<String> {
 fn help_names_every_subcommand() {
     let output = pointsman(&["--help"]);
     assert!(output.status.success());
-    for subcommand in ["run", "check", "show", "doctor", "realserver"] {
+    for subcommand in ["run", "check", "show", "set", "doctor", "realserver"] {
         let line = format!("  {subcommand} ");
         assert!(stdout(&output).contains(&line), "{}", stdout(&output));
     }
@@ -64,6 +64,7 @@ fn help_of_show_names_everything_to_show() {
         "neighbors",
         "routes",
         "director",
+        "settings",
         "--json",
         "--socket",
         "/run/pointsman/control.sock",
@@ -102,6 +103,27 @@ fn mistakes_on_the_command_line_exit_with_2() {
         (
             &["show", "connections", "--service", "dccp/192.0.2.1:80"],
             "write tcp, udp or sctp",
+        ),
+        (
+            &["show", "services", "--format", "xml"],
+            "invalid value 'xml' for '--format <FORMAT>'",
+        ),
+        (&["set", "pmtu_disc"], "<VALUE>..."),
+        (
+            &["set", "pmtu", "1"],
+            "there is no setting \"pmtu\"; write conn_reuse_mode",
+        ),
+        (
+            &["set", "pmtu_disc", "2"],
+            "pmtu_disc cannot be 2; write 0 to 1",
+        ),
+        (
+            &["set", "pmtu_disc", "1", "0"],
+            "pmtu_disc takes one value; write for example: pointsman set pmtu_disc 1",
+        ),
+        (
+            &["set", "timeouts", "900"],
+            "timeouts takes three values; write for example: pointsman set timeouts 900 120 300",
         ),
         (&["realserver", "--local", "192.0.2.1"], "--vip <VIP>"),
         (
@@ -350,5 +372,57 @@ fn a_real_server_cannot_tunnel_to_its_own_virtual_address() {
         stderr(&output).starts_with("pointsman: 192.0.2.10 is both a VIP and the local address"),
         "{}",
         stderr(&output)
+    );
+}
+
+#[test]
+fn set_asks_the_director_and_says_what_holds_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let director = answer_one(
+        &socket,
+        "{\"version\":1,\"response\":{\"settings\":{\"tunables\":{\"conn_reuse_mode\":2},\
+         \"timeouts\":{\"udp\":7},\"configured_tunables\":{},\"configured_timeouts\":{}}}}\n",
+    );
+    let output = pointsman(&[
+        "set",
+        "--socket",
+        socket.to_str().unwrap(),
+        "conn_reuse_mode",
+        "2",
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(stdout(&output), "conn_reuse_mode = 2\n");
+    assert_eq!(
+        director.join().unwrap(),
+        "{\"version\":1,\"request\":{\"set_tunable\":{\"name\":\"conn_reuse_mode\",\"value\":2}}}\n"
+    );
+}
+
+#[test]
+fn services_are_printed_as_ipvsadm_saves_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let service = r#"{"version":1,"response":{"services":[{
+        "key":{"protocol":"tcp","address":"198.51.100.10:80"},
+        "options":{"scheduler":"rr"},
+        "servers":[{"key":{"address":"10.0.0.11"},
+            "options":{"weight":3,"upper_threshold":0,"lower_threshold":0},
+            "active_connections":1,"inactive_connections":0,"overloaded":false,
+            "next_hop":{"state":"no_route"},"path_mtu":0,
+            "statistics":{"connections":0,"in_packets":0,"in_bytes":0,"out_packets":0,"out_bytes":0}}],
+        "statistics":{"connections":0,"in_packets":0,"in_bytes":0,"out_packets":0,"out_bytes":0}}]}}"#;
+    let answer: &'static str = Box::leak((service.replace('\n', "") + "\n").into_boxed_str());
+    let director = answer_one(&socket, answer);
+    let socket = socket.to_str().unwrap();
+    let output = pointsman(&[
+        "show", "services", "--socket", socket, "--format", "ipvsadm",
+    ]);
+    director.join().unwrap();
+    assert_eq!(
+        stdout(&output),
+        "-A -t 198.51.100.10:80 -s rr\n\
+         -a -t 198.51.100.10:80 -r 10.0.0.11:80 -i -w 3 --tun-type ipip\n",
+        "{output:?}"
     );
 }

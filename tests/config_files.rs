@@ -77,6 +77,7 @@ conn_reuse_mode = 2
 expire_nodest_conn = 1
 pmtu_disc = 0
 sloppy_tcp = true
+sloppy_sctp = 1
 secure_tcp = 3
 
 [eal]
@@ -334,6 +335,7 @@ fn threads_and_tables_are_as_written() {
         expire_nodest_conn: true,
         pmtu_disc: false,
         sloppy_tcp: true,
+        sloppy_sctp: true,
         secure_tcp: 3,
     };
     assert_eq!(director.tunables, tunables);

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod format;
+mod set;
 mod show;
 mod table;
 
@@ -46,6 +47,8 @@ enum Command {
     Check(CheckArguments),
     /// Ask a running director
     Show(show::ShowArguments),
+    /// Change a setting of a running director, until its configuration is read again
+    Set(set::SetArguments),
     /// Examine this machine: what would keep a director from running well, and what mends it
     Doctor(DoctorArguments),
     /// Take packets out of the tunnel on a real server whose kernel has no ipip
@@ -142,6 +145,10 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             if !answer.is_empty() {
                 print(answer)?;
             }
+        }
+        Command::Set(arguments) => {
+            let request = arguments.request().unwrap_or_else(|error| error.exit());
+            print(arguments.change(&request)?)?;
         }
         Command::Doctor(arguments) => return examine(&arguments),
         Command::Realserver(arguments) => decapsulate(arguments)?,

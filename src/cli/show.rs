@@ -67,6 +67,8 @@ enum What {
     Routes,
     /// The director as a whole
     Director,
+    /// The kernel's settings and the timeouts, which `pointsman set` changes
+    Settings,
 }
 
 impl What {
@@ -83,6 +85,7 @@ impl What {
             Self::Neighbors => Request::Neighbors,
             Self::Routes => Request::Routes,
             Self::Director => Request::Director,
+            Self::Settings => Request::Settings,
         }
     }
 }
@@ -203,6 +206,7 @@ fn text(response: &Response, what: &What) -> String {
         Response::Neighbors(neighbors) => parts::neighbors(neighbors),
         Response::Routes(routes) => parts::routes(routes),
         Response::Director(director) => parts::director(director),
+        Response::Settings(settings) => parts::settings(settings),
         Response::Error(why) => why.clone(),
     }
 }
@@ -223,6 +227,7 @@ fn json(response: &Response) -> serde_json::Result<String> {
         Response::Neighbors(neighbors) => serde_json::to_string_pretty(neighbors),
         Response::Routes(routes) => serde_json::to_string_pretty(routes),
         Response::Director(director) => serde_json::to_string_pretty(director),
+        Response::Settings(settings) => serde_json::to_string_pretty(settings),
         Response::Error(why) => serde_json::to_string_pretty(why),
     }
 }

@@ -13,7 +13,7 @@ use super::{
     reader::{Findings, Span, TableReader},
     warning::Doubt,
 };
-use crate::service::{Timeouts, Tunables};
+use crate::service::{TUNABLES, Timeouts, Tunables};
 
 /// Reads `[director]`; what it does not say, or says wrongly, has its default.
 /// With the file of services that it names.
@@ -186,7 +186,7 @@ fn read_timeouts(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Ti
         ("tcp_fin", &mut timeouts.tcp_fin),
         ("udp", &mut timeouts.udp),
     ] {
-        if let Some(seconds) = table.number(name, 1..=TIMEOUT_MAX_S, TIMEOUT_UNIT, findings) {
+        if let Some(seconds) = table.number(name, 1..=Timeouts::MAX_S, TIMEOUT_UNIT, findings) {
             *timeout = seconds.into_inner();
         }
     }
@@ -198,21 +198,16 @@ fn read_tunables(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Tu
     let Some(table) = table.table("ipvs", &IPVS, findings) else {
         return tunables;
     };
-    for (name, number) in [
-        ("conn_reuse_mode", &mut tunables.conn_reuse_mode),
-        ("secure_tcp", &mut tunables.secure_tcp),
-    ] {
-        if let Some(value) = table.number(name, 0..=3, "", findings) {
-            *number = value.into_inner();
-        }
-    }
-    for (name, switch) in [
-        ("expire_nodest_conn", &mut tunables.expire_nodest_conn),
-        ("pmtu_disc", &mut tunables.pmtu_disc),
-        ("sloppy_tcp", &mut tunables.sloppy_tcp),
-    ] {
-        if let Some(value) = table.switch(name, findings) {
-            *switch = value;
+    for tunable in &TUNABLES {
+        let value = if tunable.is_switch() {
+            table.switch(tunable.name, findings).map(u32::from)
+        } else {
+            let number = table.number(tunable.name, 0..=tunable.max, "", findings);
+            number.map(Spanned::into_inner)
+        };
+        if let Some(value) = value {
+            // In range, as has been checked.
+            let _ = tunable.set(&mut tunables, value);
         }
     }
     tunables
@@ -256,9 +251,6 @@ const FILE_PREFIX_DEFAULT: &str = "pointsman";
 const CONNECTIONS_MAX_RANGE: std::ops::RangeInclusive<u64> = 1024..=100_000_000;
 const CONNECTIONS_UNIT: &str = " (connections of each worker, about 107 bytes each)";
 const MEMORY_MIB_RANGE: std::ops::RangeInclusive<u32> = 64..=1_048_576;
-/// 31 days: what the kernel's `ip_vs_set_timeout` takes is of that order, and
-/// longer ones are seconds mistaken for milliseconds.
-const TIMEOUT_MAX_S: u32 = 31 * 24 * 60 * 60;
 const TIMEOUT_UNIT: &str = " seconds (31 days)";
 /// `RTE_MAX_LCORE` of DPDK's default build, one of which is the management
 /// thread's.

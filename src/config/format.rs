@@ -86,8 +86,9 @@ pub(super) static IPVS: TableFormat = TableFormat {
         key("conn_reuse_mode", "1"),
         key("expire_nodest_conn", "false"),
         key("pmtu_disc", "true"),
-        key("sloppy_tcp", "false"),
         key("secure_tcp", "0"),
+        key("sloppy_sctp", "false"),
+        key("sloppy_tcp", "false"),
     ],
 };
 
@@ -254,6 +255,13 @@ mod tests {
         ] {
             assert_eq!(edit_distance(from, to), distance, "{from} {to}");
         }
+    }
+
+    #[test]
+    fn every_setting_of_the_kernel_has_a_key() {
+        let keys: Vec<_> = IPVS.keys.iter().map(|key| key.name).collect();
+        let names = crate::service::TUNABLES.map(|tunable| tunable.name);
+        assert_eq!(keys, names);
     }
 
     #[test]

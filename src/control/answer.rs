@@ -46,7 +46,7 @@ impl LoadSample {
 }
 
 impl<D: Driver> Management<D> {
-    /// Answers what clients of the control socket ask.
+    /// Does and answers what clients of the control socket ask.
     pub(super) fn take_requests(&mut self, now: Ticks) -> bool {
         let mut busy = false;
         while let Ok(ControlRequest { request, reply }) = self.requests.try_recv() {
@@ -63,6 +63,11 @@ impl<D: Driver> Management<D> {
                 Request::Neighbors => Response::Neighbors(self.neighbor_statuses(now)),
                 Request::Routes => Response::Routes(self.route_statuses()),
                 Request::Director => Response::Director(self.director_status(now)),
+                Request::Settings => Response::Settings(self.settings_status()),
+                Request::SetTunable { name, value } => self.set_tunable(&name, value),
+                Request::SetTimeouts { tcp, tcp_fin, udp } => {
+                    self.set_timeouts([tcp, tcp_fin, udp])
+                }
             };
             // A client that has gone away misses nothing.
             let _ = reply.send(response);

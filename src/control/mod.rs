@@ -19,6 +19,7 @@ mod publish;
 mod punted;
 mod reconfigure;
 mod services;
+mod settings;
 pub mod socket;
 pub mod status;
 mod token_bucket;

@@ -34,6 +34,7 @@ impl<D: Driver> Management<D> {
             self.icmp_limit = TokenBucket::new(rate, now);
             self.fragmentation_needed_limit = TokenBucket::new(rate.saturating_mul(10), now);
         }
+        self.log_settings_taken_back(director);
         self.config = config.clone();
         self.dirty = true;
         self.apply(&Command::SetTimeouts(director.timeouts))?;

@@ -81,6 +81,26 @@ pub enum Request {
     Routes,
     /// The director as a whole.
     Director,
+    /// The kernel's settings and the timeouts.
+    Settings,
+    /// Gives one of the kernel's settings a value, until the configuration is
+    /// read again. Answered as [`Settings`](Self::Settings).
+    SetTunable {
+        /// Its name in `/proc/sys/net/ipv4/vs`.
+        name: String,
+        /// Its value; switches take 0 and 1.
+        value: u32,
+    },
+    /// `ipvsadm --set`, in seconds; 0 leaves a timeout as it is. Answered as
+    /// [`Settings`](Self::Settings).
+    SetTimeouts {
+        /// TCP in ESTABLISHED.
+        tcp: u32,
+        /// TCP in FIN_WAIT.
+        tcp_fin: u32,
+        /// UDP.
+        udp: u32,
+    },
 }
 
 /// The answer to the [`Request`] of the same name.
@@ -110,6 +130,8 @@ pub enum Response {
     Routes(Vec<RouteStatus>),
     /// The director as a whole.
     Director(DirectorStatus),
+    /// The kernel's settings and the timeouts.
+    Settings(SettingsStatus),
     /// The request was not carried out; the text says why.
     Error(String),
 }
@@ -408,6 +430,19 @@ pub struct DirectorStatus {
     pub timeouts: Timeouts,
     /// The kernel's settings.
     pub tunables: Tunables,
+}
+
+/// What can be set at run time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsStatus {
+    /// The kernel's settings that hold now.
+    pub tunables: Tunables,
+    /// The timeouts that hold now.
+    pub timeouts: Timeouts,
+    /// Those of the configuration, which hold again when it is read.
+    pub configured_tunables: Tunables,
+    /// Those of the configuration.
+    pub configured_timeouts: Timeouts,
 }
 
 /// Fields of [`PortCapabilities`], which itself stays free of serde.

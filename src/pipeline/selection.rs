@@ -139,7 +139,9 @@ impl<D: Driver> Pipeline<D> {
             Protocol::Tcp => {
                 (flow.is_opening() || self.state.tunables.sloppy_tcp) && flow.signal & TCP_RST == 0
             }
-            Protocol::Sctp => flow.is_opening(),
+            Protocol::Sctp => {
+                (flow.is_opening() || self.state.tunables.sloppy_sctp) && flow.signal != sctp::ABORT
+            }
             Protocol::Udp => true,
         };
         let service = self.state.services.find(&ServiceAddress {

@@ -179,6 +179,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "forwarding",
             "fragment",
             "io",
+            "ipvsadm",
             "neighbor",
             "pipeline",
             "route",

@@ -2,7 +2,7 @@
 
 use pointsman::{
     ipvsadm::{self, ArgumentError, Invocation},
-    service::Tunables,
+    service::Tunable,
 };
 
 use super::{
@@ -20,7 +20,8 @@ pub enum Action {
         message: String,
         code: u8,
     },
-    Tunable(Tunable),
+    /// A setting under `/proc/sys/net/ipv4/vs` with its new value.
+    Tunable(&'static str, u32),
     /// `net.ipv4.icmp_ratelimit`: milliseconds between ICMP errors; 0 is no
     /// limit.
     IcmpInterval(u32),
@@ -36,28 +37,6 @@ pub enum Action {
     Look,
     /// Does nothing to a director and prints nothing.
     Nothing,
-}
-
-/// A setting under `/proc/sys/net/ipv4/vs` with its new value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tunable {
-    ConnReuseMode(u32),
-    ExpireNodestConn(bool),
-    PmtuDisc(bool),
-    SloppyTcp(bool),
-    SecureTcp(u32),
-}
-
-impl Tunable {
-    pub fn apply(self, tunables: &mut Tunables) {
-        match self {
-            Self::ConnReuseMode(value) => tunables.conn_reuse_mode = value,
-            Self::ExpireNodestConn(value) => tunables.expire_nodest_conn = value,
-            Self::PmtuDisc(value) => tunables.pmtu_disc = value,
-            Self::SloppyTcp(value) => tunables.sloppy_tcp = value,
-            Self::SecureTcp(value) => tunables.secure_tcp = value,
-        }
-    }
 }
 
 /// What lines of output are piped through.
@@ -177,19 +156,15 @@ fn interpret_write(words: &[&str], path: &str) -> Result<Action, Refusal> {
     };
     let number = || value.parse::<u32>().map_err(|_| line());
     match name {
-        "ipv4/vs/conn_reuse_mode" => Ok(Action::Tunable(Tunable::ConnReuseMode(number()?))),
-        "ipv4/vs/expire_nodest_conn" => {
-            Ok(Action::Tunable(Tunable::ExpireNodestConn(number()? != 0)))
-        }
-        "ipv4/vs/pmtu_disc" => Ok(Action::Tunable(Tunable::PmtuDisc(number()? != 0))),
-        "ipv4/vs/sloppy_tcp" => Ok(Action::Tunable(Tunable::SloppyTcp(number()? != 0))),
-        "ipv4/vs/secure_tcp" => Ok(Action::Tunable(Tunable::SecureTcp(number()?))),
         "ipv4/icmp_ratelimit" => Ok(Action::IcmpInterval(number()?)),
         // No limit is what a director without IPv6 has.
         "ipv6/icmp/ratelimit" if number()? == 0 => Ok(Action::Nothing),
         _ if name.starts_with("ipv4/vs/") => {
             let setting = name.trim_start_matches("ipv4/vs/");
-            Err(Refusal::Unsupported(format!("the setting {setting}")))
+            let tunable = Tunable::find(setting)
+                .ok_or_else(|| Refusal::Unsupported(format!("the setting {setting}")))?;
+            // For the kernel, any other number than 0 turns a switch on.
+            Ok(Action::Tunable(tunable.name, number()?.min(tunable.max)))
         }
         // What the host does with packets that are not for it; and rules about
         // source addresses and autoconfiguration that a director has not.

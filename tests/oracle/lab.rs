@@ -123,10 +123,12 @@ impl Lab {
         result
     }
 
-    /// Changes the settings of `/proc/sys/net/ipv4/vs`.
-    pub fn change_tunables(&mut self, change: impl FnOnce(&mut Tunables)) -> Result<(), String> {
+    /// Changes a setting of `/proc/sys/net/ipv4/vs`.
+    pub fn set_tunable(&mut self, name: &str, value: u32) -> Result<(), String> {
         let mut tunables = self.config.director.tunables;
-        change(&mut tunables);
+        tunables
+            .set(name, value)
+            .map_err(|error| error.to_string())?;
         self.config.director.tunables = tunables;
         self.apply(&Command::SetTunables(tunables))
             .map_err(|error| error.to_string())

@@ -174,10 +174,7 @@ impl<'a> Replay<'a> {
                 shell.exit_code = *code;
                 return recorded.take_lines(message);
             }
-            Action::Tunable(tunable) => {
-                self.lab
-                    .change_tunables(|tunables| tunable.apply(tunables))?;
-            }
+            Action::Tunable(name, value) => self.lab.set_tunable(name, *value)?,
             Action::IcmpInterval(interval_ms) => {
                 self.lab.limit_icmp(*interval_ms)?;
             }

@@ -3,7 +3,7 @@
 use pointsman::{
     control::command::Command,
     scheduler::SchedulerKind,
-    service::{Protocol, ServiceOptions},
+    service::{Protocol, ServiceOptions, Tunables},
 };
 
 use crate::{
@@ -64,12 +64,31 @@ fn only_an_init_opens_a_connection() {
 }
 
 #[test]
+fn with_sloppy_sctp_anything_but_abort_opens_a_connection() {
+    let mut lab = lab();
+    lab.apply(&Command::SetTunables(Tunables {
+        sloppy_sctp: true,
+        ..Tunables::default()
+    }));
+    assert_eq!(server_of(&mut lab, 1000, ABORT), None);
+    assert_eq!(lab.state_of(1000), None);
+    for (client_port, chunk_type, state) in [
+        (1001, DATA, "ESTABLISHED"),
+        (1002, INIT, "INIT1"),
+        (1003, COOKIE_ECHO, "ESTABLISHED"),
+    ] {
+        assert!(server_of(&mut lab, client_port, chunk_type).is_some());
+        assert_eq!(lab.state_of(client_port), Some(state));
+    }
+}
+
+#[test]
 fn association_stays_with_its_real_server() {
     let mut lab = lab();
     let first = server_of(&mut lab, 1000, INIT);
     let second = server_of(&mut lab, 1001, INIT);
     assert_ne!(first, second);
-    for chunk_type in [INIT, INIT_ACK, COOKIE_ECHO, DATA] {
+    for chunk_type in [INIT, COOKIE_ECHO, INIT_ACK, DATA] {
         assert_eq!(server_of(&mut lab, 1000, chunk_type), first, "{chunk_type}");
     }
     assert_eq!(lab.state_of(1000), Some("ESTABLISHED"));

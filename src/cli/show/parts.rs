@@ -7,9 +7,11 @@ use crate::{
         table::{Column, table},
     },
     control::status::{
-        CounterStatus, DirectorStatus, NeighborStatus, PortStatus, RouteStatus, WorkerStatus,
+        CounterStatus, DirectorStatus, NeighborStatus, PortStatus, RouteStatus, SettingsStatus,
+        WorkerStatus,
     },
     io::PortCapabilities,
+    service::{TUNABLES, Tunables},
 };
 
 /// The table of `show counters`; counters that are 0 only with `all`.
@@ -214,6 +216,56 @@ pub(super) fn routes(routes: &[RouteStatus]) -> String {
     )
 }
 
+/// The table of `show settings`.
+pub(super) fn settings(settings: &SettingsStatus) -> String {
+    let row = |name: &str, now: u32, file: u32, meaning: &str| {
+        vec![
+            name.to_owned(),
+            now.to_string(),
+            file.to_string(),
+            meaning.to_owned(),
+        ]
+    };
+    let tunables = TUNABLES.iter().map(|tunable| {
+        row(
+            tunable.name,
+            tunable.of(&settings.tunables),
+            tunable.of(&settings.configured_tunables),
+            tunable.meaning,
+        )
+    });
+    let (now, file) = (settings.timeouts, settings.configured_timeouts);
+    let timeouts = [
+        row("timeouts tcp", now.tcp, file.tcp, "seconds in ESTABLISHED"),
+        row(
+            "timeouts tcp_fin",
+            now.tcp_fin,
+            file.tcp_fin,
+            "seconds in FIN_WAIT",
+        ),
+        row("timeouts udp", now.udp, file.udp, "seconds of UDP"),
+    ];
+    table(
+        &[
+            Column::Left("Name"),
+            Column::Right("Value"),
+            Column::Right("File"),
+            Column::Wrapped("Meaning"),
+        ],
+        tunables.chain(timeouts),
+    )
+}
+
+/// "name value", as many as fit into a line.
+fn setting_lines(tunables: &Tunables) -> String {
+    let settings: Vec<_> = TUNABLES
+        .iter()
+        .map(|tunable| format!("{} {}", tunable.name, tunable.of(tunables)))
+        .collect();
+    let lines: Vec<_> = settings.chunks(3).map(|line| line.join(", ")).collect();
+    lines.join(",\n               ")
+}
+
 /// The lines of `show director`.
 pub(super) fn director(director: &DirectorStatus) -> String {
     let DirectorStatus {
@@ -226,9 +278,7 @@ pub(super) fn director(director: &DirectorStatus) -> String {
          services       {services}\n\
          connections    {connections}\n\
          timeouts       tcp {tcp} s, tcpfin {tcp_fin} s, udp {udp} s\n\
-         settings       conn_reuse_mode {conn_reuse_mode}, expire_nodest_conn {expire_nodest_conn}, \
-         pmtu_disc {pmtu_disc},\n\
-         \x20              sloppy_tcp {sloppy_tcp}, secure_tcp {secure_tcp}",
+         settings       {settings}",
         version = director.version,
         pid = director.pid,
         uptime = duration(director.uptime_ms),
@@ -241,11 +291,7 @@ pub(super) fn director(director: &DirectorStatus) -> String {
         tcp = timeouts.tcp,
         tcp_fin = timeouts.tcp_fin,
         udp = timeouts.udp,
-        conn_reuse_mode = tunables.conn_reuse_mode,
-        expire_nodest_conn = u8::from(tunables.expire_nodest_conn),
-        pmtu_disc = u8::from(tunables.pmtu_disc),
-        sloppy_tcp = u8::from(tunables.sloppy_tcp),
-        secure_tcp = tunables.secure_tcp,
+        settings = setting_lines(tunables),
     )
 }
 

@@ -133,6 +133,10 @@ fn answers(request: &Request, response: &Response) -> bool {
             | (Request::Neighbors, Response::Neighbors(_))
             | (Request::Routes, Response::Routes(_))
             | (Request::Director, Response::Director(_))
+            | (
+                Request::Settings | Request::SetTunable { .. } | Request::SetTimeouts { .. },
+                Response::Settings(_)
+            )
     )
 }
 

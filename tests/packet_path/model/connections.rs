@@ -115,7 +115,7 @@ fn tunables() -> impl Strategy<Value = Tunables> {
             expire_nodest_conn,
             sloppy_tcp,
             secure_tcp,
-            pmtu_disc: true,
+            ..Tunables::default()
         },
     )
 }

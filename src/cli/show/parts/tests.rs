@@ -183,3 +183,29 @@ fn the_director_says_on_how_many_workers_its_state_is_live() {
     );
     assert!(text.lines().all(|line| line.len() <= 100), "{text}");
 }
+
+#[test]
+fn settings_are_shown_beside_those_of_the_file() {
+    let text = settings(&SettingsStatus {
+        tunables: Tunables {
+            conn_reuse_mode: 0,
+            ..Tunables::default()
+        },
+        timeouts: Timeouts {
+            udp: 10,
+            ..Timeouts::default()
+        },
+        configured_tunables: Tunables::default(),
+        configured_timeouts: Timeouts::default(),
+    });
+    let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
+    let words = |name| row(name).split_whitespace().collect::<Vec<_>>();
+    assert_eq!(words("Name"), ["Name", "Value", "File", "Meaning"]);
+    assert_eq!(words("conn_reuse_mode")[1..3], ["0", "1"]);
+    assert_eq!(words("pmtu_disc")[1..3], ["1", "1"]);
+    assert_eq!(words("timeouts udp")[2..4], ["10", "300"]);
+    for tunable in &TUNABLES {
+        assert!(text.contains(tunable.name), "{}", tunable.name);
+    }
+    assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+}
