@@ -82,6 +82,28 @@ pub enum RouteAction<A = Ipv4Addr> {
     Blackhole,
 }
 
+impl<A> RouteAction<A> {
+    /// The same with addresses of another type. Addresses of which `convert`
+    /// makes nothing are left out.
+    pub fn with_addresses<B>(self, convert: impl Fn(A) -> Option<B>) -> RouteAction<B> {
+        match self {
+            Self::Forward {
+                port,
+                gateway,
+                source,
+                mtu,
+            } => RouteAction::Forward {
+                port,
+                gateway: gateway.and_then(&convert),
+                source: source.and_then(&convert),
+                mtu,
+            },
+            Self::Unreachable => RouteAction::Unreachable,
+            Self::Blackhole => RouteAction::Blackhole,
+        }
+    }
+}
+
 /// All routes of one address family, one for each network at most.
 #[derive(Clone, Debug)]
 pub struct RouteTable<N: Network = Ipv4Net> {

@@ -382,7 +382,7 @@ fn routes_and_neighbors_are_as_written() {
             RouteAction::Forward {
                 via: address("192.0.2.1"),
                 port: 0,
-                source: Some(Ipv4Addr::new(192, 0, 2, 11)),
+                source: Some(Ipv4Addr::new(192, 0, 2, 11).into()),
                 mtu: Some(1400),
             },
         ),
@@ -415,7 +415,7 @@ fn routes_and_neighbors_are_as_written() {
     assert_eq!(routes, expected.map(|(to, action)| (to.to_owned(), action)));
     let neighbor = NeighborConfig {
         port: 1,
-        address: Ipv4Addr::new(10, 0, 0, 1),
+        address: Ipv4Addr::new(10, 0, 0, 1).into(),
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
     };
     assert_eq!(config.neighbors, [neighbor]);

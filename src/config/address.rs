@@ -1,22 +1,30 @@
-//! Reading addresses and networks.
+//! Reading addresses and networks of both IP versions.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::Problem;
 
-/// The address of a host; `example` stands in messages, in quotes.
+/// The address of a host that packets can come from or go to across routers;
+/// `example` stands in messages, in quotes.
 pub(super) fn parse_address(
     text: &str,
     role: &'static str,
     example: &'static str,
-) -> Result<Ipv4Addr, Problem> {
+) -> Result<IpAddr, Problem> {
+    check_beyond_link(parse_link_address(text, role, example)?, role)
+}
+
+/// The address of a host on a port's link, which may be link-local.
+pub(super) fn parse_link_address(
+    text: &str,
+    role: &'static str,
+    example: &'static str,
+) -> Result<IpAddr, Problem> {
     match text.parse() {
-        Ok(IpAddr::V4(address)) => check_unicast(address, role),
-        Ok(IpAddr::V6(_)) => Err(Problem::Ipv6(text.to_owned())),
-        Err(_) if is_ipv6_like(text) => Err(Problem::Ipv6(text.to_owned())),
+        Ok(address) => check_unicast(address, role),
         Err(_) => Err(Problem::NotAnAddress {
             value: text.to_owned(),
             example,
@@ -25,33 +33,34 @@ pub(super) fn parse_address(
 }
 
 /// The address of a real server, which has no port.
-pub(super) fn parse_real_server(text: &str) -> Result<Ipv4Addr, Problem> {
-    if let Ok(SocketAddr::V4(address)) = text.parse() {
-        return Err(Problem::RealServerWithPort(*address.ip()));
+pub(super) fn parse_real_server(text: &str) -> Result<IpAddr, Problem> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Err(Problem::RealServerWithPort(address.ip()));
     }
     parse_address(text, "a real server", "\"10.0.0.11\"")
 }
 
 /// VIP and service port.
-pub(super) fn parse_service_address(text: &str) -> Result<SocketAddrV4, Problem> {
-    match text.parse() {
-        Ok(SocketAddr::V4(address)) if address.port() == 0 => Err(Problem::ServicePortZero),
-        Ok(SocketAddr::V4(address)) => {
-            check_unicast(*address.ip(), "a VIP")?;
+pub(super) fn parse_service_address(text: &str) -> Result<SocketAddr, Problem> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(Problem::ServicePortZero),
+        Ok(address) => {
+            check_host(address.ip(), "a VIP")?;
             Ok(address)
         }
-        Ok(SocketAddr::V6(_)) => Err(Problem::Ipv6(text.to_owned())),
-        Err(_) => Err(match text.parse() {
-            Ok(IpAddr::V4(address)) => Problem::NoServicePort(address),
-            Ok(IpAddr::V6(_)) => Problem::Ipv6(text.to_owned()),
-            Err(_) => Problem::NotAServiceAddress(text.to_owned()),
-        }),
+        Err(_) => {
+            let brackets: &[char] = &['[', ']'];
+            Err(match text.trim_matches(brackets).parse() {
+                Ok(address) => Problem::NoServicePort(address),
+                Err(_) => Problem::NotAServiceAddress(text.to_owned()),
+            })
+        }
     }
 }
 
 /// An own address with the length of its network.
-pub(super) fn parse_interface(text: &str) -> Result<Ipv4Net, Problem> {
-    let network = parse_network(text, 24, "\"192.0.2.1/24\"")?;
+pub(super) fn parse_interface(text: &str) -> Result<IpNet, Problem> {
+    let network = parse_network(text, (24, 64), "\"192.0.2.1/24\"")?;
     check_unicast(network.addr(), "a port's address")?;
     if network.prefix_len() == 0 {
         return Err(Problem::EverythingConnected(network));
@@ -68,12 +77,15 @@ pub(super) fn parse_interface(text: &str) -> Result<Ipv4Net, Problem> {
     Ok(network)
 }
 
-/// The destination of a route.
-pub(super) fn parse_destination(text: &str) -> Result<Ipv4Net, Problem> {
-    if text == "default" {
-        return Ok(Ipv4Net::default());
+/// The destination of a route. "default" is of the IP version that the rest of
+/// the route `is_ipv6` of.
+pub(super) fn parse_destination(text: &str, is_ipv6: bool) -> Result<IpNet, Problem> {
+    match (text, is_ipv6) {
+        ("default", false) => return Ok(Ipv4Net::default().into()),
+        ("default", true) => return Ok(Ipv6Net::default().into()),
+        _ => {}
     }
-    let network = parse_network(text, 32, "\"10.1.0.0/16\" or \"default\"")?;
+    let network = parse_network(text, (32, 128), "\"10.1.0.0/16\" or \"default\"")?;
     if network.trunc() == network {
         Ok(network)
     } else {
@@ -81,14 +93,19 @@ pub(super) fn parse_destination(text: &str) -> Result<Ipv4Net, Problem> {
     }
 }
 
-fn parse_network(text: &str, length: u8, example: &'static str) -> Result<Ipv4Net, Problem> {
+/// `lengths` are likely prefix lengths of IPv4 and IPv6 networks.
+fn parse_network(text: &str, lengths: (u8, u8), example: &'static str) -> Result<IpNet, Problem> {
     if let Ok(network) = text.parse() {
         return Ok(network);
     }
     Err(match text.parse() {
-        Ok(IpAddr::V4(value)) => Problem::NoPrefixLength { value, length },
-        Ok(IpAddr::V6(_)) => Problem::Ipv6(text.to_owned()),
-        Err(_) if is_ipv6_like(text) => Problem::Ipv6(text.to_owned()),
+        Ok(value) => Problem::NoPrefixLength {
+            value,
+            length: match value {
+                IpAddr::V4(_) => lengths.0,
+                IpAddr::V6(_) => lengths.1,
+            },
+        },
         Err(_) => Problem::NotANetwork {
             value: text.to_owned(),
             example,
@@ -97,38 +114,79 @@ fn parse_network(text: &str, length: u8, example: &'static str) -> Result<Ipv4Ne
 }
 
 /// Refuses what no single host can have.
-pub(super) fn check_unicast(address: Ipv4Addr, role: &'static str) -> Result<Ipv4Addr, Problem> {
-    let kind = match address.octets() {
-        [0, ..] => "an address of 0.0.0.0/8",
-        [127, ..] => "a loopback address",
-        [224..=239, ..] => "a multicast address",
-        [255, 255, 255, 255] => "the broadcast address",
-        [240..=255, ..] => "a reserved address",
-        _ => return Ok(address),
+fn check_unicast(address: IpAddr, role: &'static str) -> Result<IpAddr, Problem> {
+    let kind = match address {
+        IpAddr::V4(address) => reserved_ipv4(address),
+        IpAddr::V6(address) => reserved_ipv6(address),
     };
-    Err(Problem::NotUnicast {
-        address,
-        kind,
-        role,
-    })
+    match kind {
+        None => Ok(address),
+        Some(kind) => Err(Problem::NotUnicast {
+            address,
+            kind,
+            role,
+        }),
+    }
 }
 
-/// What `address` is in `network` that a host there cannot be. Networks of one
-/// and two addresses have hosts only (RFC 3021).
-pub(super) fn reserved_kind(network: Ipv4Net, address: Ipv4Addr) -> Option<&'static str> {
-    if network.prefix_len() >= 31 {
-        None
-    } else if address == network.network() {
-        Some("network")
-    } else if address == network.broadcast() {
-        Some("broadcast")
+fn reserved_ipv4(address: Ipv4Addr) -> Option<&'static str> {
+    match address.octets() {
+        [0, ..] => Some("an address of 0.0.0.0/8"),
+        [127, ..] => Some("a loopback address"),
+        [224..=239, ..] => Some("a multicast address"),
+        [255, 255, 255, 255] => Some("the broadcast address"),
+        [240..=255, ..] => Some("a reserved address"),
+        _ => None,
+    }
+}
+
+fn reserved_ipv6(address: Ipv6Addr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        Some("the unspecified address")
+    } else if address.is_loopback() {
+        Some("the loopback address")
+    } else if address.is_multicast() {
+        Some("a multicast address")
+    } else if address.to_ipv4_mapped().is_some() {
+        Some("an IPv4-mapped address")
     } else {
         None
     }
 }
 
-fn is_ipv6_like(text: &str) -> bool {
-    text.parse::<Ipv6Net>().is_ok()
-        || text.parse::<Ipv6Addr>().is_ok()
-        || text.parse::<std::net::SocketAddrV6>().is_ok()
+/// Whether an address means something on one link only.
+pub(super) const fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        // 169.254/16 is routed by Linux like any other network.
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// Refuses what is no host's address beyond a link.
+pub(super) fn check_host(address: IpAddr, role: &'static str) -> Result<IpAddr, Problem> {
+    check_beyond_link(check_unicast(address, role)?, role)
+}
+
+fn check_beyond_link(address: IpAddr, role: &'static str) -> Result<IpAddr, Problem> {
+    if is_link_local(address) {
+        Err(Problem::LinkLocal { address, role })
+    } else {
+        Ok(address)
+    }
+}
+
+/// What `address` is in `network` that a host there cannot be. Networks of one
+/// and two addresses have hosts only (RFC 3021, RFC 6164).
+pub(super) fn reserved_kind(network: IpNet, address: IpAddr) -> Option<&'static str> {
+    if network.max_prefix_len() - network.prefix_len() <= 1 {
+        return None;
+    }
+    match network {
+        IpNet::V4(_) if address == network.network() => Some("network"),
+        IpNet::V4(_) if address == network.broadcast() => Some("broadcast"),
+        // RFC 4291 section 2.6.1
+        IpNet::V6(_) if address == network.network() => Some("subnet-router anycast"),
+        IpNet::V4(_) | IpNet::V6(_) => None,
+    }
 }

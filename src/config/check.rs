@@ -4,7 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use super::{
@@ -25,12 +25,12 @@ pub(super) fn check_roles(
     services: &[ServiceDraft],
     findings: &mut Findings<'_>,
 ) {
-    let mut taken: HashMap<Ipv4Addr, (Span, &'static str)> = network
+    let mut taken: HashMap<IpAddr, (Span, &'static str)> = network
         .own_addresses()
         .map(|(own, span)| (own, (span, "a port's address")))
         .collect();
     for service in services {
-        let (vip, span) = (*service.address.get_ref().ip(), service.address.span());
+        let (vip, span) = (service.address.get_ref().ip(), service.address.span());
         check_role(&taken, &VIP, vip, &span, findings);
         network.check_host(vip, VIP.name, span.clone(), findings);
         taken.entry(vip).or_insert((span, VIP.name));
@@ -62,7 +62,7 @@ pub(super) fn check_reachable(
     services: &[ServiceDraft],
     findings: &mut Findings<'_>,
 ) {
-    let mut known: HashSet<Ipv4Addr> = HashSet::new();
+    let mut known: HashSet<IpAddr> = HashSet::new();
     for (rip, _) in services.iter().flat_map(|service| &service.servers) {
         let (span, rip) = (rip.span(), *rip.get_ref());
         // The same server in many services is one mistake, not many.
@@ -112,9 +112,9 @@ const NEIGHBOR: Role = Role {
 };
 
 fn check_role(
-    taken: &HashMap<Ipv4Addr, (Span, &'static str)>,
+    taken: &HashMap<IpAddr, (Span, &'static str)>,
     role: &Role,
-    address: Ipv4Addr,
+    address: IpAddr,
     span: &Span,
     findings: &mut Findings<'_>,
 ) {

@@ -3,10 +3,10 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{
     hint::{DeviceHint, KeyHint, MacProblem},
@@ -186,11 +186,8 @@ pub enum Problem {
     },
 
     // Single values.
-    /// An IPv6 address or network.
-    #[error("\"{0}\" is IPv6; this version forwards IPv4 only")]
-    Ipv6(String),
     /// Not an address.
-    #[error("\"{value}\" is not an IPv4 address; write for example {example}")]
+    #[error("\"{value}\" is not an IP address; write for example {example}")]
     NotAnAddress {
         /// As the file has it.
         value: String,
@@ -198,9 +195,7 @@ pub enum Problem {
         example: &'static str,
     },
     /// Not an address with a prefix length.
-    #[error(
-        "\"{value}\" is not an IPv4 address with its prefix length; write for example {example}"
-    )]
+    #[error("\"{value}\" is not an IP address with its prefix length; write for example {example}")]
     NotANetwork {
         /// As the file has it.
         value: String,
@@ -211,24 +206,29 @@ pub enum Problem {
     #[error("\"{value}\" lacks the length of its network; write for example \"{value}/{length}\"")]
     NoPrefixLength {
         /// As the file has it.
-        value: Ipv4Addr,
+        value: IpAddr,
         /// What it is likely to be.
         length: u8,
     },
     /// A network with bits behind the prefix.
     #[error("{0} has bits set behind its prefix length; write \"{network}\"", network = .0.trunc())]
-    HostBits(Ipv4Net),
+    HostBits(IpNet),
     /// `192.0.2.1/0`
     #[error(
         "{0} would put every address on the port's own network; write its real prefix length, \
          and [[route]] with `to = \"default\"` for the rest"
     )]
-    EverythingConnected(Ipv4Net),
+    EverythingConnected(IpNet),
     /// A service address without service port.
-    #[error("\"{0}\" lacks the service port; write for example \"{0}:80\"")]
-    NoServicePort(Ipv4Addr),
+    #[error(
+        "\"{0}\" lacks the service port; write for example \"{example}\"",
+        example = SocketAddr::new(*.0, 80)
+    )]
+    NoServicePort(IpAddr),
     /// Not a service address at all.
-    #[error("\"{0}\" is not a VIP with a service port; write for example \"198.51.100.10:80\"")]
+    #[error(
+        "\"{0}\" is not a VIP with a service port; write for example \"198.51.100.10:80\" or \"[2001:db8::10]:80\""
+    )]
     NotAServiceAddress(String),
     /// Service port 0.
     #[error(
@@ -241,17 +241,31 @@ pub enum Problem {
         "a real server has no port of its own, since a tunnelled packet keeps its destination \
          port; write \"{0}\""
     )]
-    RealServerWithPort(Ipv4Addr),
+    RealServerWithPort(IpAddr),
     /// An address that no host can have.
     #[error("{address} is {kind} and cannot be {role}; write a unicast address")]
     NotUnicast {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// What it is instead, with an article.
         kind: &'static str,
         /// What it should have been, with an article.
         role: &'static str,
     },
+    /// A link-local address where packets come from or go beyond the link.
+    #[error(
+        "{address} is a link-local address and cannot be {role}; write one that is valid \
+         beyond the link"
+    )]
+    LinkLocal {
+        /// The address.
+        address: IpAddr,
+        /// What it should have been, with an article.
+        role: &'static str,
+    },
+    /// A link too narrow for IPv6.
+    #[error("`mtu` {0} is too small for IPv6; write 1280 or more, or remove the IPv6 addresses")]
+    MtuBelowIpv6(u16),
     /// Not a MAC address.
     #[error(transparent)]
     NotAMac(#[from] MacProblem),
@@ -361,7 +375,7 @@ pub enum Problem {
     #[error("{address} stands already in line {line}; write each address once")]
     AddressTwice {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Where it stands first.
         line: usize,
     },
@@ -372,9 +386,9 @@ pub enum Problem {
     )]
     NetworksOverlap {
         /// The later one.
-        network: Ipv4Net,
+        network: IpNet,
         /// The earlier one.
-        other: Ipv4Net,
+        other: IpNet,
         /// The port of the earlier one.
         port: String,
     },
@@ -384,11 +398,11 @@ pub enum Problem {
     )]
     NotAHost {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// "network" or "broadcast".
         kind: &'static str,
         /// The connected network.
-        network: Ipv4Net,
+        network: IpNet,
         /// What it should have been, with an article.
         role: &'static str,
     },
@@ -396,7 +410,7 @@ pub enum Problem {
     #[error("{address} is {role} and, in line {line}, {other}; {instead}")]
     TwoRoles {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// What it is here, with an article.
         role: &'static str,
         /// What it is there, with an article.
@@ -421,7 +435,7 @@ pub enum Problem {
         "the route to {0} has neither `via` nor `port`; write the gateway's address as `via`, or \
          the `port` when the destination is on its link"
     )]
-    RouteGoesNowhere(Ipv4Net),
+    RouteGoesNowhere(IpNet),
     /// Keys that an unreachable or blackhole route cannot have.
     #[error(
         "a route of type \"{kind}\" sends nothing, so it has no `{key}`; remove the key or the type"
@@ -436,7 +450,7 @@ pub enum Problem {
     #[error("gateway {via} is on no network of {ports}; write an address in {networks}")]
     GatewayNotConnected {
         /// The gateway.
-        via: Ipv4Addr,
+        via: IpAddr,
         /// Where it was looked for.
         ports: String,
         /// The networks there.
@@ -448,7 +462,7 @@ pub enum Problem {
     )]
     NeighborNotConnected {
         /// The neighbor.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Its port.
         port: String,
         /// The networks there.
@@ -458,7 +472,7 @@ pub enum Problem {
     #[error("there is a route to {to} already in line {line}; remove one of them")]
     RouteTwice {
         /// The destination.
-        to: Ipv4Net,
+        to: IpNet,
         /// Where it stands first.
         line: usize,
     },
@@ -466,7 +480,7 @@ pub enum Problem {
     #[error("{to} is the network of port \"{port}\" itself; remove this route")]
     RouteToConnected {
         /// The destination.
-        to: Ipv4Net,
+        to: IpNet,
         /// The port that it is connected to.
         port: String,
     },
@@ -482,14 +496,35 @@ pub enum Problem {
     },
     /// No address that outer headers could have as source.
     #[error(
-        "port \"{0}\" has no address to send from; give it `addresses`, or the route a `source`"
+        "port \"{port}\" has no {family} address to send from; give it `addresses`, or the route \
+         a `source`"
     )]
-    NoSourceAddress(String),
+    NoSourceAddress {
+        /// The port.
+        port: String,
+        /// "IPv4" or "IPv6".
+        family: &'static str,
+    },
+    /// An address of the other IP version than the route's destination.
+    #[error("the route to {to} is for {family}, and `{key}` is not; write an {family} address")]
+    RouteOfOtherFamily {
+        /// The destination.
+        to: IpNet,
+        /// Its family: "IPv4" or "IPv6".
+        family: &'static str,
+        /// "via" or "source".
+        key: &'static str,
+    },
+    /// A link-local gateway without port.
+    #[error(
+        "gateway {0} is a link-local address, which could be on any port; write the `port` too"
+    )]
+    LinkLocalGateway(IpAddr),
     /// A neighbor twice.
     #[error("neighbor {address} stands already in line {line}; remove one of them")]
     NeighborTwice {
         /// The neighbor.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Where it stands first.
         line: usize,
     },
@@ -503,7 +538,7 @@ pub enum Problem {
         /// Its protocol.
         protocol: Protocol,
         /// Its VIP and service port.
-        address: SocketAddrV4,
+        address: SocketAddr,
         /// Where it stands first.
         line: usize,
     },
@@ -513,7 +548,7 @@ pub enum Problem {
         /// Its protocol.
         protocol: Protocol,
         /// Its VIP and service port.
-        address: SocketAddrV4,
+        address: SocketAddr,
         /// Where it stands in the configuration.
         line: Line,
     },
@@ -529,7 +564,7 @@ pub enum Problem {
     )]
     RealServerTwice {
         /// The RIP.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Where it stands first.
         line: usize,
     },
@@ -566,11 +601,12 @@ pub enum Problem {
     },
     /// A real server that no route leads to.
     #[error(
-        "no route leads to real server {rip}; write a [[route]] with `to = \"{rip}/32\"` (or its \
-         network, or \"default\") and `via = \"GATEWAY\"`"
+        "no route leads to real server {rip}; write a [[route]] with `to = \"{to}\"` (or its \
+         network, or \"default\") and `via = \"GATEWAY\"`",
+        to = IpNet::from(*rip)
     )]
     NoRoute {
         /// The RIP.
-        rip: Ipv4Addr,
+        rip: IpAddr,
     },
 }

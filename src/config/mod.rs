@@ -33,11 +33,11 @@ mod warning;
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 pub use self::{
     change::needs_restart,
@@ -306,7 +306,7 @@ pub struct PortConfig {
     /// `device`
     pub device: Device,
     /// `addresses`: the director's own addresses with their connected network.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// `mtu`: largest IP packet in bytes, 68 to 9702.
     pub mtu: u16,
     /// `vlan`: the 802.1Q tag that frames of this port carry.
@@ -331,7 +331,8 @@ pub enum Device {
 /// `[[route]]`: a static route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
-    /// `to`: the destination network; "default" is 0.0.0.0/0.
+    /// `to`: the destination network; "default" is 0.0.0.0/0, or `::/0` with an
+    /// IPv6 gateway.
     pub to: IpNet,
     /// What happens to packets that take it.
     pub action: RouteAction,
@@ -348,7 +349,7 @@ pub enum RouteAction {
         /// file does not say.
         port: usize,
         /// `source`: outer source address in place of the port's own.
-        source: Option<Ipv4Addr>,
+        source: Option<IpAddr>,
         /// `mtu`: in place of the port's.
         mtu: Option<u16>,
     },
@@ -366,7 +367,7 @@ pub struct NeighborConfig {
     /// `port`: index into [`Config::ports`].
     pub port: usize,
     /// `address`
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// `mac`: never asked for, never aged.
     pub mac: MacAddr,
 }

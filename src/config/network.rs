@@ -1,13 +1,13 @@
 //! The connected networks of all ports: which port an address is reached by.
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::IpAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
-    address::reserved_kind,
+    address::{is_link_local, reserved_kind},
     error::Problem,
     port::{PortDraft, read_ports},
     reader::{Findings, Span, TableReader, or_list},
@@ -35,7 +35,7 @@ impl Network {
     }
 
     /// Own addresses and where they stand.
-    pub(super) fn own_addresses(&self) -> impl Iterator<Item = (Ipv4Addr, Span)> {
+    pub(super) fn own_addresses(&self) -> impl Iterator<Item = (IpAddr, Span)> {
         self.networks()
             .map(|(_, network)| (network.get_ref().addr(), network.span()))
     }
@@ -70,10 +70,10 @@ impl Network {
 
     /// The connected network that `address` is in, with the index of its port;
     /// the longest when there are several.
-    pub(super) fn connected(&self, address: Ipv4Addr) -> Option<(usize, Ipv4Net)> {
+    pub(super) fn connected(&self, address: IpAddr) -> Option<(usize, IpNet)> {
         self.networks()
             .map(|(port, network)| (port, network.get_ref().trunc()))
-            .filter(|(_, network)| network.contains(&address))
+            .filter(|(_, network)| network.contains(&address) && !is_link_local(network.addr()))
             .max_by_key(|(_, network)| network.prefix_len())
     }
 
@@ -85,19 +85,22 @@ impl Network {
             .unwrap_or_default()
     }
 
-    /// The networks of one port, or of all, as a message lists them.
-    pub(super) fn describe(&self, port: Option<usize>) -> String {
+    /// The networks of one port, or of all, as a message lists them: those of
+    /// the same IP version as `like`.
+    pub(super) fn describe(&self, port: Option<usize>, like: IpAddr) -> String {
         let networks = self
             .networks()
             .filter(|(index, _)| port.is_none_or(|port| port == *index))
-            .map(|(_, network)| network.get_ref().trunc().to_string());
+            .map(|(_, network)| network.get_ref().trunc())
+            .filter(|network| network.addr().is_ipv6() == like.is_ipv6())
+            .map(|network| network.to_string());
         or_list(networks)
     }
 
     /// Refuses the first and last address of a connected network.
     pub(super) fn check_host(
         &self,
-        address: Ipv4Addr,
+        address: IpAddr,
         role: &'static str,
         span: Span,
         findings: &mut Findings<'_>,
@@ -117,7 +120,7 @@ impl Network {
         }
     }
 
-    fn networks(&self) -> impl Iterator<Item = (usize, &Spanned<Ipv4Net>)> {
+    fn networks(&self) -> impl Iterator<Item = (usize, &Spanned<IpNet>)> {
         self.ports
             .iter()
             .enumerate()
@@ -125,9 +128,13 @@ impl Network {
     }
 
     fn check_addresses(&self, findings: &mut Findings<'_>) {
-        let mut seen: HashMap<Ipv4Addr, Span> = HashMap::new();
+        let mut seen: HashMap<IpAddr, Span> = HashMap::new();
         for (port, network) in self.networks() {
             let address = network.get_ref().addr();
+            // Every link has the same link-local network.
+            if is_link_local(address) {
+                continue;
+            }
             if let Some(first) = seen.get(&address) {
                 let line = findings.line(first);
                 findings.refuse(network.span(), Problem::AddressTwice { address, line });
@@ -147,7 +154,7 @@ impl Network {
     }
 
     /// A network of an earlier port that has addresses in common with this.
-    fn overlap_before(&self, port: usize, network: Ipv4Net) -> Option<(String, Ipv4Net)> {
+    fn overlap_before(&self, port: usize, network: IpNet) -> Option<(String, IpNet)> {
         self.ports.iter().take(port).find_map(|earlier| {
             let other = earlier
                 .addresses

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
@@ -14,14 +14,14 @@ use super::{
     hint::{DeviceHint, MacProblem},
     reader::{Findings, TableReader, parsed},
 };
-use crate::wire::ethernet::MacAddr;
+use crate::wire::{ethernet::MacAddr, ipv6};
 
 /// A port as the file has it, with the places that later checks point at.
 #[derive(Debug)]
 pub(super) struct PortDraft {
     pub(super) name: Spanned<String>,
     pub(super) device: Spanned<Device>,
-    pub(super) addresses: Vec<Spanned<Ipv4Net>>,
+    pub(super) addresses: Vec<Spanned<IpNet>>,
     pub(super) mtu: u16,
     vlan: Option<u16>,
     mac: Option<MacAddr>,
@@ -77,7 +77,7 @@ fn read_port(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Option
     let name = table.require("name", name, findings);
     let device = table.parsed("device", parse_device, findings);
     let device = table.require("device", device, findings);
-    let addresses = table
+    let addresses: Vec<_> = table
         .texts("addresses", findings)
         .unwrap_or_default()
         .iter()
@@ -89,6 +89,15 @@ fn read_port(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Option
     let rx_descriptors = number("rx_descriptors", DESCRIPTORS_MIN..=DESCRIPTORS_MAX, "");
     let tx_descriptors = number("tx_descriptors", DESCRIPTORS_MIN..=DESCRIPTORS_MAX, "");
     let mac = table.parsed("mac", parse_mac, findings);
+    let has_ipv6 = addresses
+        .iter()
+        .any(|network: &Spanned<IpNet>| matches!(network.get_ref(), IpNet::V6(_)));
+    if has_ipv6
+        && let Some(mtu) = &mtu
+        && *mtu.get_ref() < ipv6::MTU_MIN
+    {
+        findings.refuse(mtu.span(), Problem::MtuBelowIpv6(*mtu.get_ref()));
+    }
     Some(PortDraft {
         name: name?,
         device: device?,

@@ -223,6 +223,12 @@ impl<'t, 'i> TableReader<'t, 'i> {
         Some(Spanned::new(value.span(), text?))
     }
 
+    /// A text, if it is one, without complaint: what it suggests about other
+    /// keys.
+    pub(super) fn hint(&self, name: &str) -> Option<&'t str> {
+        self.lookup(name)?.1.get_ref().as_str()
+    }
+
     /// A text that `parse` makes sense of.
     pub(super) fn parsed<T>(
         &self,

@@ -1,34 +1,35 @@
 //! `[[route]]` and `[[neighbor]]`.
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::IpAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
     NeighborConfig, RouteAction, RouteConfig,
-    address::{parse_address, parse_destination},
+    address::{is_link_local, parse_address, parse_destination, parse_link_address},
     error::Problem,
     format::{NEIGHBOR, ROUTE},
     network::Network,
-    port::{MTU_MAX, MTU_MIN, parse_mac},
+    port::{MTU_MAX, MTU_MIN, PortDraft, parse_mac},
     reader::{Findings, Span, TableReader},
     warning::Doubt,
 };
+use crate::wire::ipv6;
 
 /// A route that has been read, with the places that later checks point at.
 #[derive(Debug)]
 pub(super) struct RouteDraft {
-    pub(super) to: Ipv4Net,
-    pub(super) via: Option<Spanned<Ipv4Addr>>,
+    pub(super) to: IpNet,
+    pub(super) via: Option<Spanned<IpAddr>>,
     pub(super) action: RouteAction,
 }
 
 impl RouteDraft {
     pub(super) fn finish(self) -> RouteConfig {
         RouteConfig {
-            to: IpNet::V4(self.to),
+            to: self.to,
             action: self.action,
         }
     }
@@ -47,10 +48,12 @@ pub(super) fn read_routes(
     network: &Network,
     findings: &mut Findings<'_>,
 ) -> Vec<RouteDraft> {
-    let mut seen: HashMap<Ipv4Net, Span> = HashMap::new();
+    let mut seen: HashMap<IpNet, Span> = HashMap::new();
     let mut routes = Vec::new();
     for table in file.tables("route", &ROUTE, findings) {
-        let to = table.parsed("to", parse_destination, findings);
+        let is_ipv6 = table.hint("via").is_some_and(|via| via.contains(':'));
+        let to = |text: &str| parse_destination(text, is_ipv6);
+        let to = table.parsed("to", to, findings);
         let to = table.require("to", to, findings);
         if let Some(to) = &to {
             check_destination(to, network, &mut seen, findings);
@@ -90,13 +93,13 @@ pub(super) fn read_neighbors(
     network: &Network,
     findings: &mut Findings<'_>,
 ) -> Vec<NeighborDraft> {
-    let mut seen: HashMap<Ipv4Addr, Span> = HashMap::new();
+    let mut seen: HashMap<IpAddr, Span> = HashMap::new();
     let mut neighbors = Vec::new();
     for table in file.tables("neighbor", &NEIGHBOR, findings) {
         let port_name = table.text("port", findings);
         let port_name = table.require("port", port_name, findings);
         let port = port_name.and_then(|name| network.port_named(&name, findings));
-        let address = |text: &str| parse_address(text, "a neighbor", "\"192.0.2.254\"");
+        let address = |text: &str| parse_link_address(text, "a neighbor", "\"192.0.2.254\"");
         let address = table.parsed("address", address, findings);
         let address = table.require("address", address, findings);
         let mac = table.parsed("mac", parse_mac, findings);
@@ -112,11 +115,15 @@ pub(super) fn read_neighbors(
             seen.insert(address, span.clone());
         }
         if network.complete
+            && !is_link_local(address)
             && network
                 .connected(address)
                 .is_none_or(|(found, _)| found != port)
         {
-            let (port, networks) = (network.port_name(port), network.describe(Some(port)));
+            let (port, networks) = (
+                network.port_name(port),
+                network.describe(Some(port), address),
+            );
             let problem = Problem::NeighborNotConnected {
                 address,
                 port,
@@ -135,9 +142,9 @@ pub(super) fn read_neighbors(
 }
 
 fn check_destination(
-    to: &Spanned<Ipv4Net>,
+    to: &Spanned<IpNet>,
     network: &Network,
-    seen: &mut HashMap<Ipv4Net, Span>,
+    seen: &mut HashMap<IpNet, Span>,
     findings: &mut Findings<'_>,
 ) {
     let (span, to) = (to.span(), *to.get_ref());
@@ -176,14 +183,19 @@ fn refuse_forward_keys(
 /// A route that leads out of a port.
 fn read_forward(
     table: &TableReader<'_, '_>,
-    to: Option<&Spanned<Ipv4Net>>,
+    to: Option<&Spanned<IpNet>>,
     network: &Network,
     findings: &mut Findings<'_>,
-) -> (Option<Spanned<Ipv4Addr>>, Option<RouteAction>) {
-    let via = |text: &str| parse_address(text, "a gateway", "\"192.0.2.254\"");
+) -> (Option<Spanned<IpAddr>>, Option<RouteAction>) {
+    let via = |text: &str| parse_link_address(text, "a gateway", "\"192.0.2.254\"");
     let via = table.parsed("via", via, findings);
     let source = |text: &str| parse_address(text, "a source", "\"192.0.2.1\"");
     let source = table.parsed("source", source, findings);
+    if let Some(to) = to {
+        for (key, address) in [("via", &via), ("source", &source)] {
+            check_family(*to.get_ref(), key, address.as_ref(), findings);
+        }
+    }
     let mtu = table.number("mtu", MTU_MIN..=MTU_MAX, " bytes", findings);
     let name = table.text("port", findings);
     let named = name
@@ -209,6 +221,13 @@ fn read_forward(
     let Some(port) = network.ports.get(index) else {
         return (via, None);
     };
+    let is_ipv6 = to.is_some_and(|to| matches!(to.get_ref(), IpNet::V6(_)));
+    if let Some(mtu) = &mtu
+        && is_ipv6
+        && *mtu.get_ref() < ipv6::MTU_MIN
+    {
+        findings.refuse(mtu.span(), Problem::MtuBelowIpv6(*mtu.get_ref()));
+    }
     if let Some(mtu) = &mtu
         && *mtu.get_ref() > port.mtu
     {
@@ -228,14 +247,17 @@ fn read_forward(
         {
             findings.doubt(source.span(), Doubt::SourceNotOwn(*source.get_ref()));
         }
-        None if port.addresses.is_empty() && network.complete && !table.has("source") => {
-            let problem = Problem::NoSourceAddress(port.name.get_ref().clone());
+        None if !has_source(port, is_ipv6) && network.complete && !table.has("source") => {
+            let problem = Problem::NoSourceAddress {
+                port: port.name.get_ref().clone(),
+                family: family_name(is_ipv6),
+            };
             findings.refuse(table.span.clone(), problem);
         }
         _ => {}
     }
     let action = RouteAction::Forward {
-        via: via.as_ref().map(|via| (*via.get_ref()).into()),
+        via: via.as_ref().map(|via| *via.get_ref()),
         port: index,
         source: source.map(Spanned::into_inner),
         mtu: mtu.map(Spanned::into_inner),
@@ -245,11 +267,17 @@ fn read_forward(
 
 /// The port on one of whose networks the gateway is.
 fn check_gateway(
-    via: &Spanned<Ipv4Addr>,
+    via: &Spanned<IpAddr>,
     named: Option<usize>,
     network: &Network,
     findings: &mut Findings<'_>,
 ) -> Option<usize> {
+    if is_link_local(*via.get_ref()) {
+        if named.is_none() {
+            findings.refuse(via.span(), Problem::LinkLocalGateway(*via.get_ref()));
+        }
+        return named;
+    }
     let found = network.connected(*via.get_ref()).map(|(port, _)| port);
     let found = found.filter(|found| named.is_none_or(|named| named == *found));
     if found.is_none() && network.complete {
@@ -257,7 +285,7 @@ fn check_gateway(
             Some(port) => format!("port \"{}\"", network.port_name(port)),
             None => "any port".to_owned(),
         };
-        let networks = network.describe(named);
+        let networks = network.describe(named, *via.get_ref());
         let problem = Problem::GatewayNotConnected {
             via: *via.get_ref(),
             ports,
@@ -266,6 +294,39 @@ fn check_gateway(
         findings.refuse(via.span(), problem);
     }
     found
+}
+
+/// A route and its addresses are of one IP version.
+fn check_family(
+    to: IpNet,
+    key: &'static str,
+    address: Option<&Spanned<IpAddr>>,
+    findings: &mut Findings<'_>,
+) {
+    let is_ipv6 = matches!(to, IpNet::V6(_));
+    if let Some(address) = address
+        && address.get_ref().is_ipv6() != is_ipv6
+    {
+        let problem = Problem::RouteOfOtherFamily {
+            to,
+            family: family_name(is_ipv6),
+            key,
+        };
+        findings.refuse(address.span(), problem);
+    }
+}
+
+/// Whether the port has an address that packets of an IP version can come
+/// from.
+fn has_source(port: &PortDraft, is_ipv6: bool) -> bool {
+    port.addresses
+        .iter()
+        .map(|network| network.get_ref().addr())
+        .any(|address| address.is_ipv6() == is_ipv6 && !is_link_local(address))
+}
+
+const fn family_name(is_ipv6: bool) -> &'static str {
+    if is_ipv6 { "IPv6" } else { "IPv4" }
 }
 
 /// `type`

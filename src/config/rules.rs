@@ -1,17 +1,12 @@
 //! `services_file`: services in the language of `ipvsadm`.
 #![forbid(unsafe_code)]
 
-use std::{
-    collections::HashMap,
-    fs, io,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-};
+use std::{collections::HashMap, fs, io, path::Path};
 
 use toml::Spanned;
 
 use super::{
-    address::check_unicast,
+    address::check_host,
     error::Problem,
     reader::{Findings, Span},
     services::ServiceDraft,
@@ -83,28 +78,20 @@ fn draft(rule: ServiceRule, start: usize, findings: &mut Findings<'_>) -> Option
         servers,
     } = rule;
     let span = shifted(&span, start);
-    let SocketAddr::V4(address) = key.address else {
-        findings.refuse(span, Problem::Ipv6(key.address.to_string()));
-        return None;
-    };
-    if let Err(problem) = check_unicast(*address.ip(), "a VIP") {
+    if let Err(problem) = check_host(key.address.ip(), "a VIP") {
         findings.refuse(span, problem);
         return None;
     }
     let mut drafts = Vec::with_capacity(servers.len());
     for server in servers {
         let span = shifted(&server.span, start);
-        let checked = match server.key.address {
-            IpAddr::V4(rip) => check_unicast(rip, "a real server"),
-            IpAddr::V6(rip) => Err(Problem::Ipv6(rip.to_string())),
-        };
-        match checked {
+        match check_host(server.key.address, "a real server") {
             Ok(rip) => drafts.push((Spanned::new(span, rip), server.options)),
             Err(problem) => findings.refuse(span, problem),
         }
     }
     let service = ServiceDraft {
-        address: Spanned::new(span, address),
+        address: Spanned::new(span, key.address),
         servers: drafts,
         protocol: key.protocol,
         options,

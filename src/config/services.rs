@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
 };
 
 use toml::Spanned;
@@ -27,15 +27,15 @@ use crate::{
 /// A service that has been read, with the places that later checks point at.
 #[derive(Debug)]
 pub(super) struct ServiceDraft {
-    pub(super) address: Spanned<SocketAddrV4>,
-    pub(super) servers: Vec<(Spanned<Ipv4Addr>, ServerOptions)>,
+    pub(super) address: Spanned<SocketAddr>,
+    pub(super) servers: Vec<(Spanned<IpAddr>, ServerOptions)>,
     pub(super) protocol: Protocol,
     pub(super) options: ServiceOptions,
 }
 
 impl ServiceDraft {
     /// What makes it unique.
-    pub(super) fn identity(&self) -> (Protocol, SocketAddrV4) {
+    pub(super) fn identity(&self) -> (Protocol, SocketAddr) {
         (self.protocol, *self.address.get_ref())
     }
 
@@ -53,11 +53,11 @@ impl ServiceDraft {
     }
 
     pub(super) fn finish(self) -> ServiceConfig {
-        let address = SocketAddr::V4(self.address.into_inner());
-        let server = |(address, options): (Spanned<Ipv4Addr>, ServerOptions)| {
+        let address = self.address.into_inner();
+        let server = |(address, options): (Spanned<IpAddr>, ServerOptions)| {
             (
                 ServerKey {
-                    address: IpAddr::V4(address.into_inner()),
+                    address: address.into_inner(),
                 },
                 options,
             )
@@ -78,7 +78,7 @@ pub(super) fn read_services(
     file: &TableReader<'_, '_>,
     findings: &mut Findings<'_>,
 ) -> Vec<ServiceDraft> {
-    let mut seen: HashMap<(Protocol, SocketAddrV4), Span> = HashMap::new();
+    let mut seen: HashMap<(Protocol, SocketAddr), Span> = HashMap::new();
     let mut services = Vec::new();
     for table in file.tables("service", &SERVICE, findings) {
         let Some(service) = read_service(&table, findings) else {
@@ -159,8 +159,8 @@ fn read_flags(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Sched
 fn read_servers(
     service: &TableReader<'_, '_>,
     findings: &mut Findings<'_>,
-) -> Vec<(Spanned<Ipv4Addr>, ServerOptions)> {
-    let mut seen: HashMap<Ipv4Addr, Span> = HashMap::new();
+) -> Vec<(Spanned<IpAddr>, ServerOptions)> {
+    let mut seen: HashMap<IpAddr, Span> = HashMap::new();
     let mut servers = Vec::new();
     for table in service.tables("real_server", &REAL_SERVER, findings) {
         let address = table.parsed("address", parse_real_server, findings);

@@ -3,10 +3,10 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{
     error::{At, Excerpt},
@@ -51,7 +51,7 @@ pub enum Doubt {
         "{0} is no address of this director, so ICMP errors from the tunnels do not come back; \
          write one of a port's `addresses` if path MTU discovery must work"
     )]
-    SourceNotOwn(Ipv4Addr),
+    SourceNotOwn(IpAddr),
     /// A service without real servers.
     #[error(
         "service {protocol} {address} has no real server; clients are refused until one is added"
@@ -60,7 +60,7 @@ pub enum Doubt {
         /// Its protocol.
         protocol: Protocol,
         /// Its VIP and service port.
-        address: SocketAddrV4,
+        address: SocketAddr,
     },
     /// All servers quiesced.
     #[error(
@@ -71,7 +71,7 @@ pub enum Doubt {
         /// Its protocol.
         protocol: Protocol,
         /// Its VIP and service port.
-        address: SocketAddrV4,
+        address: SocketAddr,
     },
     /// A real server behind an unreachable or blackhole route.
     #[error(
@@ -79,8 +79,8 @@ pub enum Doubt {
     )]
     RealServerUnreachable {
         /// The RIP.
-        rip: Ipv4Addr,
+        rip: IpAddr,
         /// The route's destination.
-        to: Ipv4Net,
+        to: IpNet,
     },
 }

@@ -115,9 +115,6 @@ impl<D: Driver> Management<D> {
     }
 
     fn next_hop_status(&self, address: IpAddr) -> (NextHopStatus, u16) {
-        let IpAddr::V4(address) = address else {
-            return (NextHopStatus::NoRoute, 0);
-        };
         match self.network.next_hop(address) {
             NextHop::Local => (NextHopStatus::Local, 0),
             NextHop::Unreachable => (NextHopStatus::NoRoute, 0),
@@ -129,7 +126,6 @@ impl<D: Driver> Management<D> {
                     .neighbors
                     .mac(NeighborKey { port, ip: address });
                 let port = self.port_name(port);
-                let address = IpAddr::V4(address);
                 let status = match mac {
                     Some(mac) => NextHopStatus::Resolved { port, address, mac },
                     None => NextHopStatus::Unresolved { port, address },
@@ -244,7 +240,7 @@ impl<D: Driver> Management<D> {
                     tx_queues: description.tx_queues,
                     capabilities: description.capabilities,
                     statistics: port.statistics(),
-                    addresses: network.addresses.iter().copied().map(IpNet::V4).collect(),
+                    addresses: network.addresses.clone(),
                 }
             })
             .collect()
@@ -256,7 +252,7 @@ impl<D: Driver> Management<D> {
             .iter()
             .map(|neighbor| NeighborStatus {
                 port: self.port_name(neighbor.key.port),
-                address: IpAddr::V4(neighbor.key.ip),
+                address: neighbor.key.ip,
                 mac: neighbor.mac,
                 state: neighbor.state.to_string(),
                 age_ms: neighbor.confirmed.map(|confirmed| now.ms_since(confirmed)),
@@ -270,33 +266,39 @@ impl<D: Driver> Management<D> {
             .ports()
             .iter()
             .flat_map(|port| &port.addresses)
-            .map(ipnet::Ipv4Net::trunc)
+            .map(IpNet::trunc)
             .collect();
-        let mut routes: Vec<_> = self
-            .network
-            .routes()
-            .iter()
-            .map(|route| {
+        let v4 = self.network.routes().iter().map(|route| {
+            let action = route.action.with_addresses(|address| Some(address.into()));
+            (IpNet::V4(route.to), action)
+        });
+        let v6 = self.network.routes_v6().iter().map(|route| {
+            let action = route.action.with_addresses(|address| Some(address.into()));
+            (IpNet::V6(route.to), action)
+        });
+        let mut routes: Vec<_> = v4
+            .chain(v6)
+            .map(|(to, action)| {
                 let status = RouteStatus {
-                    to: IpNet::V4(route.to),
+                    to,
                     via: None,
                     port: None,
                     source: None,
                     mtu: None,
                     kind: RouteKind::Unreachable,
                 };
-                match route.action {
+                match action {
                     RouteAction::Forward {
                         port,
                         gateway,
                         source,
                         mtu,
                     } => RouteStatus {
-                        via: gateway.map(IpAddr::V4),
+                        via: gateway,
                         port: Some(self.port_name(port)),
-                        source: source.map(IpAddr::V4),
+                        source,
                         mtu,
-                        kind: if gateway.is_none() && connected.contains(&route.to) {
+                        kind: if gateway.is_none() && connected.contains(&to) {
                             RouteKind::Connected
                         } else {
                             RouteKind::Static
@@ -311,7 +313,10 @@ impl<D: Driver> Management<D> {
                 }
             })
             .collect();
-        routes.sort_by_key(|route| std::cmp::Reverse(route.to.prefix_len()));
+        routes.sort_by_key(|route| {
+            let to: IpNet = route.to;
+            (to.addr().is_ipv6(), std::cmp::Reverse(to.prefix_len()))
+        });
         routes
     }
 

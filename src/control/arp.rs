@@ -1,17 +1,16 @@
-//! ARP: answering, learning, asking and announcing (RFC 826).
+//! ARP: answering, learning and asking (RFC 826).
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Management, network::NetworkPort, transmit::Item};
+use super::Management;
 use crate::{
     clock::Ticks,
     io::{Driver, Packet, PortIndex},
-    neighbor::{Action, Change, LearnKind, NeighborKey},
+    neighbor::{LearnKind, NeighborKey},
     pipeline::Punted,
     wire::{
         arp::{ArpFields, ArpOperation, ArpPacket},
         ethernet::{EtherType, EthernetHeader, MacAddr},
-        icmp::IcmpCause,
         vlan,
     },
 };
@@ -24,7 +23,7 @@ impl<D: Driver> Management<D> {
             self.host.arp_bad.add(1);
             return;
         };
-        let own = |address: Ipv4Addr| self.is_own(address);
+        let own = |address: Ipv4Addr| self.is_own(address.into());
         if own(arp.sender_ip()) {
             if self
                 .network
@@ -51,7 +50,7 @@ impl<D: Driver> Management<D> {
         if !arp.sender_ip().is_unspecified() {
             let key = NeighborKey {
                 port: punted.port,
-                ip: arp.sender_ip(),
+                ip: arp.sender_ip().into(),
             };
             let change = self
                 .network
@@ -69,171 +68,31 @@ impl<D: Driver> Management<D> {
         }
     }
 
-    fn neighbor_changed(&mut self, key: NeighborKey, change: Change, now: Ticks) {
-        match change {
-            Change::Resolved => {
-                self.dirty = true;
-                for item in self.waiting.0.take(key) {
-                    match item {
-                        Item::Own(packet) => self.send_ip(&packet, now),
-                        Item::Client(punted, server) => self.carry(punted, server, now),
-                    }
-                }
-            }
-            Change::Moved { from } => {
-                self.dirty = true;
-                self.log_limited(
-                    now,
-                    log::Level::Info,
-                    format_args!("neighbor {} has left {from} for another station", key.ip),
-                );
-            }
-            Change::Unchanged | Change::TableFull => {}
-        }
-    }
-
-    /// Sends what the neighbor table has become due for.
-    pub(super) fn poll_neighbors(&mut self, now: Ticks) -> bool {
-        let actions = self.network.neighbors.poll(now);
-        let busy = !actions.is_empty();
-        for action in actions {
-            match action {
-                Action::SendRequest { key, unicast } => self.send_arp_request(key, unicast),
-                Action::Failed { key } => {
-                    self.dirty = true;
-                    self.neighbor_failed(key, now);
-                }
-                Action::Removed { .. } => self.dirty = true,
-            }
-        }
-        busy
-    }
-
-    fn neighbor_failed(&mut self, key: NeighborKey, now: Ticks) {
-        self.log_limited(
-            now,
-            log::Level::Warn,
-            format_args!("neighbor {} does not answer ARP", key.ip),
-        );
-        for item in self.waiting.0.take(key) {
-            self.host.neighbor_failed.add(1);
-            if let Item::Client(punted, _) = item {
-                self.refuse(&punted, IcmpCause::HOST_UNREACHABLE, now);
-            }
-        }
-    }
-
-    /// Next hops of listed servers are in use: the neighbor table keeps an eye
-    /// on them, so that a dead one is noticed.
-    pub(super) fn keep_neighbors_alive(&mut self, now: Ticks) {
-        let mut in_use: Vec<_> = self
-            .services
-            .iter()
-            .flat_map(|(_, service)| &service.servers)
-            .filter_map(|&index| self.services.server(index))
-            .filter_map(|server| match server.key.address {
-                IpAddr::V4(address) => self.neighbor_towards(address),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        in_use.sort_unstable();
-        in_use.dedup();
-        for key in in_use {
-            self.network.neighbors.mark_used(key, now);
-        }
-    }
-
-    /// Tells the networks about the director's own addresses. VIPs are announced
-    /// as their services are added.
-    pub(super) fn announce_own(&mut self) {
-        let mut addresses: Vec<_> = self.network.own_addresses().iter().copied().collect();
-        addresses.sort_unstable();
-        for address in addresses {
-            self.announce(address);
-        }
-    }
-
-    /// Tells the networks about all addresses, VIPs included.
-    pub(super) fn announce_all(&mut self) {
-        self.announce_own();
-        let mut vips: Vec<_> = self
-            .services
-            .vips()
-            .filter_map(|vip| match vip {
-                IpAddr::V4(vip) => Some(vip),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        vips.sort_unstable();
-        for vip in vips {
-            self.announce(vip);
-        }
-    }
-
-    /// Has an address announced, as soon as there is room for it.
-    pub(super) fn announce(&mut self, address: Ipv4Addr) {
-        self.announcements.insert(address);
-    }
-
-    /// Sends announcements that are due, but only into the first half of the
-    /// queues to the workers: thousands of VIPs must not crowd out answers, or
-    /// one another. Returns whether there were any.
-    pub(super) fn send_announcements(&mut self) -> bool {
-        let mut busy = false;
-        while self.has_room_for(self.network.ports().len())
-            && let Some(address) = self.announcements.pop_first()
-        {
-            busy = true;
-            // Its service may have gone meanwhile.
-            if self.is_own(address) {
-                self.send_announcement(address);
-            }
-        }
-        busy
-    }
-
-    /// Gratuitous ARP (RFC 5227 section 3) for an address: on the ports whose
-    /// network holds it, or on all ports when none does.
-    fn send_announcement(&mut self, address: Ipv4Addr) {
-        let ports: Vec<_> = (0..).map(PortIndex).zip(self.network.ports()).collect();
-        let holds = |port: &NetworkPort| {
-            port.addresses
-                .iter()
-                .any(|network| network.contains(&address))
-        };
-        let any_holds = ports.iter().any(|(_, port)| holds(port));
-        let targets: Vec<_> = ports
-            .into_iter()
-            .filter(|(_, port)| !any_holds || holds(port))
-            .map(|(index, port)| (index, ArpFields::gratuitous(port.mac, address).to_bytes()))
-            .collect();
-        for (port, arp) in targets {
-            self.send_frame(port, MacAddr::BROADCAST, EtherType::ARP, &arp);
-        }
-    }
-
-    fn send_arp_request(&mut self, key: NeighborKey, unicast: Option<MacAddr>) {
-        let Some(port) = self.network.port(key.port) else {
+    /// Asks for a neighbor over IPv4, all stations or one.
+    pub(super) fn send_arp_request(
+        &mut self,
+        port_index: PortIndex,
+        target: Ipv4Addr,
+        unicast: Option<MacAddr>,
+    ) {
+        let Some(port) = self.network.port(port_index) else {
             return;
         };
-        let Some(source) = port.source_towards(key.ip) else {
+        let Some(IpAddr::V4(source)) = port.source_towards(target.into()) else {
             return;
         };
-        let request = ArpFields::request(port.mac, source, key.ip).to_bytes();
+        let request = ArpFields::request(port.mac, source, target).to_bytes();
         let destination = unicast.unwrap_or(MacAddr::BROADCAST);
-        self.send_frame(key.port, destination, EtherType::ARP, &request);
+        self.send_frame(port_index, destination, EtherType::ARP, &request);
     }
 
-    /// Logs what an outside party can cause, so often at most.
-    fn log_limited(&mut self, now: Ticks, level: log::Level, text: std::fmt::Arguments<'_>) {
-        if self.log_limit.take(now) {
-            log::log!(level, "{text}");
-        }
-    }
-
-    /// Whether an address is the director's own or a VIP.
-    pub(super) fn is_own(&self, address: Ipv4Addr) -> bool {
-        self.network.own_addresses().contains(&address) || self.services.has_vip(address.into())
+    /// Gratuitous ARP (RFC 5227 section 3) for an address.
+    pub(super) fn send_gratuitous_arp(&mut self, port_index: PortIndex, address: Ipv4Addr) {
+        let Some(port) = self.network.port(port_index) else {
+            return;
+        };
+        let arp = ArpFields::gratuitous(port.mac, address).to_bytes();
+        self.send_frame(port_index, MacAddr::BROADCAST, EtherType::ARP, &arp);
     }
 }
 

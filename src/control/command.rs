@@ -61,9 +61,6 @@ pub enum CommandError {
     /// EINVAL
     #[error("a GUE tunnel needs a destination port")]
     NoTunnelPort,
-    /// EINVAL
-    #[error("{0} is an IPv6 address; this version forwards IPv4 only")]
-    NotIpv4(std::net::IpAddr),
     /// ENOMEM
     #[error("the director is full: {limit} {what} at most")]
     Full {

@@ -15,11 +15,11 @@ use crate::wire::{
 
 /// What becomes of a packet for one of the director's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// This IPv4 packet goes back.
+pub(super) enum Answer<C = IcmpCause> {
+    /// This IP packet goes back.
     Reply(Vec<u8>),
     /// An ICMP error goes back, if the limits allow it.
-    Error(IcmpCause),
+    Error(C),
     /// Nothing does.
     Nothing,
 }

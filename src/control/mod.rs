@@ -12,7 +12,11 @@ mod answer;
 mod arp;
 pub mod command;
 mod dump;
+mod duplicate;
 mod host;
+mod host_ipv6;
+mod ndp;
+mod neighbors;
 mod network;
 mod path_mtu;
 mod publish;
@@ -26,13 +30,7 @@ mod token_bucket;
 mod transmit;
 mod tunnel_error;
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crossbeam::{
     channel::{Receiver, Select, Sender, bounded},
@@ -42,6 +40,7 @@ use crossbeam::{
 use self::{
     command::{Command, CommandError},
     dump::Dump,
+    duplicate::AddressProbes,
     network::{LinkChange, Network},
     punted::HostCounters,
     services::Services,
@@ -76,7 +75,11 @@ pub struct Management<D: Driver> {
     end_deleted: bool,
     waiting: Waiting<D::Packet>,
     /// Addresses that the networks have to be told about.
-    announcements: BTreeSet<Ipv4Addr>,
+    announcements: BTreeSet<IpAddr>,
+    /// IPv6 addresses that others may have.
+    probes: AddressProbes,
+    /// When the groups of IPv6 addresses were last reported.
+    groups_reported: Ticks,
     icmp_limit: TokenBucket,
     fragmentation_needed_limit: TokenBucket,
     /// For messages that outside parties can cause.
@@ -194,6 +197,8 @@ impl<D: Driver> Management<D> {
             end_deleted: false,
             waiting: Waiting::default(),
             announcements: BTreeSet::new(),
+            probes: AddressProbes::default(),
+            groups_reported: now,
             icmp_limit: TokenBucket::new(rate, now),
             fragmentation_needed_limit: TokenBucket::new(rate.saturating_mul(10), now),
             log_limit: TokenBucket::new(LOG_LINES_PER_S, now),
@@ -243,7 +248,7 @@ impl<D: Driver> Management<D> {
         busy |= self.poll_neighbors(now);
         busy |= self.take_requests(now);
         busy |= self.continue_dumps(now);
-        busy |= self.send_announcements();
+        busy |= self.send_announcements(now);
         if now.ms_since(self.housekept) >= HOUSEKEEPING_INTERVAL_MS {
             self.housekept = now;
             self.housekeep(now);
@@ -299,12 +304,12 @@ impl<D: Driver> Management<D> {
     }
 
     /// The VIP that a command adds to the director.
-    fn new_vip_of(&self, command: &Command) -> Option<Ipv4Addr> {
+    fn new_vip_of(&self, command: &Command) -> Option<IpAddr> {
         match command {
-            Command::AddService(key, _) => match key.address.ip() {
-                IpAddr::V4(vip) => (!self.services.has_vip(vip.into())).then_some(vip),
-                IpAddr::V6(_) => None,
-            },
+            Command::AddService(key, _) => {
+                let vip = key.address.ip();
+                (!self.services.has_vip(vip)).then_some(vip)
+            }
             _ => None,
         }
     }
@@ -312,6 +317,7 @@ impl<D: Driver> Management<D> {
     fn housekeep(&mut self, now: Ticks) {
         self.watch_links();
         self.keep_neighbors_alive(now);
+        self.report_groups(now);
         self.expire_path_mtus(now);
         let oldest = self
             .workers

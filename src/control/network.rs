@@ -1,10 +1,10 @@
 //! The director as a host: ports with addresses, routes and neighbors.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashSet;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv6Net};
 
 use super::path_mtu::PathMtus;
 use crate::{
@@ -18,7 +18,8 @@ use crate::{
     tunnel,
     wire::{
         ethernet::{EtherType, MacAddr},
-        ipv4::{Ipv4Fields, MTU_MIN},
+        ipv4::{self, Ipv4Fields},
+        ipv6, ndp,
     },
 };
 
@@ -27,11 +28,12 @@ use crate::{
 pub(super) struct Network {
     ports: Vec<NetworkPort>,
     routes: RouteTable,
+    routes_v6: RouteTable<Ipv6Net>,
     /// Who is where.
     pub neighbors: NeighborTable,
     /// What ICMP errors said about paths.
     pub path_mtus: PathMtus,
-    own: HashSet<Ipv4Addr>,
+    own: HashSet<IpAddr>,
     permanent: Vec<NeighborKey>,
 }
 
@@ -46,8 +48,9 @@ pub(super) struct NetworkPort {
     pub mtu: u16,
     /// 802.1Q tag.
     pub vlan: Option<u16>,
-    /// The director's addresses with their networks.
-    pub addresses: Vec<Ipv4Net>,
+    /// The director's addresses with their networks. With IPv6 there is a
+    /// link-local one among them (RFC 4291 section 2.8).
+    pub addresses: Vec<IpNet>,
     /// Whether the port fills in IPv4 header checksums.
     pub offload_checksum: bool,
     /// What is known of its link.
@@ -86,9 +89,9 @@ pub(super) enum NextHop {
         /// By this port.
         port: PortIndex,
         /// To this address: the gateway, or the destination itself.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// From this address, when the director is the source.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// Largest IP packet in bytes.
         mtu: u16,
     },
@@ -104,6 +107,7 @@ impl Network {
         let mut network = Self {
             ports: Vec::new(),
             routes: RouteTable::new(),
+            routes_v6: RouteTable::new(),
             neighbors: NeighborTable::new(NeighborParameters::default()),
             path_mtus: PathMtus::default(),
             own: HashSet::new(),
@@ -121,7 +125,7 @@ impl Network {
         config: &Config,
         descriptions: &[PortDescription],
         now: Ticks,
-    ) -> Vec<Ipv4Addr> {
+    ) -> Vec<IpAddr> {
         let links = self.ports.iter().map(|port| port.link).collect::<Vec<_>>();
         let links = links
             .into_iter()
@@ -136,7 +140,7 @@ impl Network {
                 mac: description.mac,
                 mtu: port.mtu.min(description.mtu),
                 vlan: port.vlan,
-                addresses: port.addresses.clone(),
+                addresses: with_link_local(&port.addresses, description.mac),
                 link,
                 offload_checksum: description.capabilities.tx_ipv4_checksum,
             })
@@ -145,7 +149,7 @@ impl Network {
             .ports
             .iter()
             .flat_map(|port| &port.addresses)
-            .map(Ipv4Net::addr)
+            .map(IpNet::addr)
             .collect();
         let new = own.difference(&self.own).copied().collect();
         self.own = own;
@@ -164,30 +168,32 @@ impl Network {
         self.ports.get(index.as_usize())
     }
 
-    /// All routes, connected networks included.
+    /// All routes over IPv4, connected networks included.
     pub(super) fn routes(&self) -> &RouteTable {
         &self.routes
     }
 
+    /// All routes over IPv6, connected networks included.
+    pub(super) fn routes_v6(&self) -> &RouteTable<Ipv6Net> {
+        &self.routes_v6
+    }
+
     /// The director's own addresses, VIPs not included.
-    pub(super) fn own_addresses(&self) -> &HashSet<Ipv4Addr> {
+    pub(super) fn own_addresses(&self) -> &HashSet<IpAddr> {
         &self.own
     }
 
     /// Where a packet to `destination` goes next.
-    pub(super) fn next_hop(&self, destination: Ipv4Addr) -> NextHop {
+    pub(super) fn next_hop(&self, destination: IpAddr) -> NextHop {
         if self.own.contains(&destination) {
             return NextHop::Local;
         }
-        let Some(route) = self.routes.lookup(destination) else {
-            return NextHop::Unreachable;
-        };
-        let RouteAction::Forward {
+        let Some(RouteAction::Forward {
             port: index,
             gateway,
             source,
             mtu,
-        } = route.action
+        }) = self.route_towards(destination)
         else {
             return NextHop::Unreachable;
         };
@@ -207,6 +213,22 @@ impl Network {
                 .path_mtus
                 .get(destination)
                 .map_or(mtu, |learned| learned.min(mtu)),
+        }
+    }
+
+    /// What the routes say about packets to `destination`.
+    fn route_towards(&self, destination: IpAddr) -> Option<RouteAction<IpAddr>> {
+        match destination {
+            IpAddr::V4(destination) => {
+                let route = self.routes.lookup(destination)?;
+                Some(route.action.with_addresses(|address| Some(address.into())))
+            }
+            // Each link has its own: no route leads there.
+            IpAddr::V6(destination) if destination.is_unicast_link_local() => None,
+            IpAddr::V6(destination) => {
+                let route = self.routes_v6.lookup(destination)?;
+                Some(route.action.with_addresses(|address| Some(address.into())))
+            }
         }
     }
 
@@ -243,7 +265,7 @@ impl Network {
     /// The ready-made headers for a real server at `address`.
     pub(super) fn server_forwarding(
         &self,
-        address: Ipv4Addr,
+        address: IpAddr,
         presence: Presence,
         options: &ServerOptions,
     ) -> ServerForwarding {
@@ -270,6 +292,9 @@ impl Network {
             NextHop::Unreachable => return unreachable,
         };
         let Some(port) = self.port(index) else {
+            return unreachable;
+        };
+        let (IpAddr::V4(source), IpAddr::V4(address)) = (source, address) else {
             return unreachable;
         };
         let mac = self.neighbors.mac(NeighborKey {
@@ -301,33 +326,39 @@ impl Network {
     }
 
     fn configure_routes(&mut self, config: &Config) {
-        let mut routes = RouteTable::new();
-        for (index, port) in (0..).map(PortIndex).zip(&self.ports) {
-            for network in &port.addresses {
-                // A /32 has no network beside the address itself.
-                if network.prefix_len() < 32 {
-                    let action = RouteAction::Forward {
-                        port: index,
-                        gateway: None,
-                        source: Some(network.addr()),
-                        mtu: None,
-                    };
-                    routes.insert(Route {
-                        to: *network,
-                        action,
-                    });
+        self.routes = RouteTable::new();
+        self.routes_v6 = RouteTable::new();
+        let ports = (0..).map(PortIndex).zip(&self.ports);
+        let connected: Vec<_> = ports
+            .flat_map(|(index, port)| port.addresses.iter().map(move |network| (index, *network)))
+            // A /32 has no network beside the address itself.
+            .filter(|(_, network)| network.prefix_len() < network.max_prefix_len())
+            .map(|(port, network)| {
+                let action = RouteAction::Forward {
+                    port,
+                    gateway: None,
+                    source: Some(network.addr()),
+                    mtu: None,
+                };
+                (network, action)
+            })
+            .collect();
+        let configured = config
+            .routes
+            .iter()
+            .map(|route| (route.to, action_of(&route.action, route.to)));
+        for (to, action) in connected.into_iter().chain(configured) {
+            match to {
+                IpNet::V4(to) => {
+                    let action = action.with_addresses(ipv4_of);
+                    self.routes.insert(Route { to, action });
+                }
+                IpNet::V6(to) => {
+                    let action = action.with_addresses(ipv6_of);
+                    self.routes_v6.insert(Route { to, action });
                 }
             }
         }
-        for route in &config.routes {
-            if let IpNet::V4(to) = route.to {
-                routes.insert(Route {
-                    to,
-                    action: action_of(&route.action),
-                });
-            }
-        }
-        self.routes = routes;
     }
 
     fn configure_neighbors(&mut self, config: &Config, now: Ticks) {
@@ -364,13 +395,31 @@ impl NetworkPort {
         header
     }
 
-    /// The port's address in the network of `neighbor`, or its first.
-    pub(super) fn source_towards(&self, neighbor: Ipv4Addr) -> Option<Ipv4Addr> {
-        let on_link = self
+    /// The port's address in the network of `neighbor`, or its first of that
+    /// IP version.
+    pub(super) fn source_towards(&self, neighbor: IpAddr) -> Option<IpAddr> {
+        let mut same_version = self
             .addresses
             .iter()
-            .find(|network| network.contains(&neighbor));
-        on_link.or(self.addresses.first()).map(Ipv4Net::addr)
+            .filter(|network| network.addr().is_ipv6() == neighbor.is_ipv6());
+        let first = same_version.clone().next();
+        let on_link = same_version.find(|network| network.contains(&neighbor));
+        on_link.or(first).map(IpNet::addr)
+    }
+
+    /// Whether the port itself has this address, VIPs not included.
+    pub(super) fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses
+            .iter()
+            .any(|network| network.addr() == address)
+    }
+
+    /// The port's link-local address, when it takes part in IPv6.
+    pub(super) fn link_local(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|network| match network {
+            IpNet::V6(network) if network.addr().is_unicast_link_local() => Some(network.addr()),
+            _ => None,
+        })
     }
 }
 
@@ -393,7 +442,31 @@ fn outer_header(source: Ipv4Addr, destination: Ipv4Addr, tunnel: TunnelKind) -> 
     header
 }
 
-fn action_of(action: &config::RouteAction) -> RouteAction {
+/// The addresses of a port, with a link-local one made from its MAC if there
+/// are others over IPv6 and none is configured.
+fn with_link_local(configured: &[IpNet], mac: MacAddr) -> Vec<IpNet> {
+    let mut addresses = configured.to_vec();
+    let mut v6 = configured.iter().filter_map(|network| match network {
+        IpNet::V6(network) => Some(network.addr()),
+        IpNet::V4(_) => None,
+    });
+    let has_v6 = v6.clone().next().is_some();
+    if has_v6
+        && !v6.any(|address| address.is_unicast_link_local())
+        && let Ok(network) = Ipv6Net::new(ndp::link_local(mac), 64)
+    {
+        addresses.push(network.into());
+    }
+    addresses
+}
+
+/// `to` is of the same IP version as the addresses of the action: the
+/// configuration has seen to it.
+fn action_of(action: &config::RouteAction, to: IpNet) -> RouteAction<IpAddr> {
+    let mtu_min = match to {
+        IpNet::V4(_) => ipv4::MTU_MIN,
+        IpNet::V6(_) => ipv6::MTU_MIN,
+    };
     match *action {
         config::RouteAction::Forward {
             via,
@@ -402,14 +475,25 @@ fn action_of(action: &config::RouteAction) -> RouteAction {
             mtu,
         } => RouteAction::Forward {
             port: PortIndex(u8::try_from(port).unwrap_or(u8::MAX)),
-            gateway: via.and_then(|address| match address {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            }),
+            gateway: via,
             source,
-            mtu: mtu.map(|mtu| mtu.max(MTU_MIN)),
+            mtu: mtu.map(|mtu| mtu.max(mtu_min)),
         },
         config::RouteAction::Unreachable => RouteAction::Unreachable,
         config::RouteAction::Blackhole => RouteAction::Blackhole,
+    }
+}
+
+const fn ipv4_of(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+const fn ipv6_of(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(address),
     }
 }

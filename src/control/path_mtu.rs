@@ -1,18 +1,18 @@
-//! What the paths to real servers were found to carry (RFC 1191): the path MTU
-//! of each RIP, as long as it is less than what the route says.
+//! What the paths to real servers were found to carry (RFC 1191, RFC 8201): the
+//! path MTU of each RIP, as long as it is less than what the route says.
 #![forbid(unsafe_code)]
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
-use crate::{clock::Ticks, service::TunnelKind};
+use crate::{clock::Ticks, service::TunnelKind, wire::ipv6};
 
 /// Learned path MTUs. There are never more of them than RIPs.
 #[derive(Debug, Default)]
 pub(super) struct PathMtus {
-    tunnels: HashMap<Ipv4Addr, Vec<TunnelKind>>,
-    learned: HashMap<Ipv4Addr, Learned>,
+    tunnels: HashMap<IpAddr, Vec<TunnelKind>>,
+    learned: HashMap<IpAddr, Learned>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,19 +24,19 @@ struct Learned {
 impl PathMtus {
     /// Takes note of the RIPs that there are and of the kinds of tunnels to
     /// each; what was learned of others is forgotten.
-    pub(super) fn set_tunnels(&mut self, tunnels: HashMap<Ipv4Addr, Vec<TunnelKind>>) {
+    pub(super) fn set_tunnels(&mut self, tunnels: HashMap<IpAddr, Vec<TunnelKind>>) {
         self.learned.retain(|rip, _| tunnels.contains_key(rip));
         self.tunnels = tunnels;
     }
 
     /// The kinds of tunnels to an address: none when it is that of no real
     /// server, listed or deleted.
-    pub(super) fn tunnels(&self, address: Ipv4Addr) -> &[TunnelKind] {
+    pub(super) fn tunnels(&self, address: IpAddr) -> &[TunnelKind] {
         self.tunnels.get(&address).map_or(&[], Vec::as_slice)
     }
 
     /// The learned path MTU of a RIP.
-    pub(super) fn get(&self, rip: Ipv4Addr) -> Option<u16> {
+    pub(super) fn get(&self, rip: IpAddr) -> Option<u16> {
         self.learned.get(&rip).map(|learned| learned.mtu)
     }
 
@@ -45,12 +45,15 @@ impl PathMtus {
     /// is lower. An error never raises it.
     pub(super) fn learn(
         &mut self,
-        rip: Ipv4Addr,
+        rip: IpAddr,
         told: u16,
         current: u16,
         now: Ticks,
     ) -> Option<u16> {
-        let mtu = told.max(LEARNED_MTU_MIN);
+        let mtu = told.max(match rip {
+            IpAddr::V4(_) => LEARNED_MTU_MIN,
+            IpAddr::V6(_) => ipv6::MTU_MIN,
+        });
         let learned = Learned {
             mtu,
             until: now + LIFETIME_MS,
@@ -68,7 +71,7 @@ impl PathMtus {
     }
 
     /// Forgets what is too old, and returns whose it was.
-    pub(super) fn expire(&mut self, now: Ticks) -> Vec<Ipv4Addr> {
+    pub(super) fn expire(&mut self, now: Ticks) -> Vec<IpAddr> {
         self.learned
             .extract_if(|_, learned| learned.until <= now)
             .map(|(rip, _)| rip)
@@ -84,14 +87,17 @@ const LIFETIME_MS: u64 = 600_000;
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
-    const RIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 11);
-    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 12);
+    const RIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 12));
+    const RIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x11));
 
-    fn of(rips: &[Ipv4Addr]) -> PathMtus {
+    fn of(rips: &[IpAddr]) -> PathMtus {
         let mut mtus = PathMtus::default();
-        let tunnel = |rip: &Ipv4Addr| (*rip, vec![TunnelKind::Ipip]);
+        let tunnel = |rip: &IpAddr| (*rip, vec![TunnelKind::Ipip]);
         mtus.set_tunnels(rips.iter().map(tunnel).collect());
         mtus
     }
@@ -123,6 +129,13 @@ mod tests {
             assert_eq!(mtus.learn(RIP, told, 1500, Ticks::ZERO), Some(552));
         }
         assert_eq!(of(&[RIP]).learn(RIP, 553, 1500, Ticks::ZERO), Some(553));
+    }
+
+    #[test]
+    fn no_mtu_below_1280_is_believed_of_an_ipv6_path() {
+        assert_eq!(of(&[RIP6]).learn(RIP6, 600, 1500, Ticks::ZERO), Some(1280));
+        assert_eq!(of(&[RIP6]).learn(RIP6, 1281, 1500, Ticks::ZERO), Some(1281));
+        assert_eq!(of(&[RIP6]).learn(RIP6, 600, 1280, Ticks::ZERO), None);
     }
 
     #[test]

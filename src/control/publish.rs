@@ -1,7 +1,7 @@
 //! Making the forwarding state and handing it to the workers.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -85,13 +85,7 @@ impl<D: Driver> Management<D> {
         let before = Arc::clone(&self.state);
         let ports = self.network.port_forwarding();
         let mut local = self.vips();
-        local.extend(
-            self.network
-                .own_addresses()
-                .iter()
-                .copied()
-                .map(IpAddr::from),
-        );
+        local.extend(self.network.own_addresses());
         let tunnels = self.services.tunnels();
         let gue_ends = gue_ends(&tunnels);
         self.network.path_mtus.set_tunnels(tunnels);
@@ -129,11 +123,11 @@ impl<D: Driver> Management<D> {
     }
 
     fn server_forwarding(&self, server: &Server) -> ServerForwarding {
-        match (server.presence, server.key.address) {
-            (Presence::Free, _) | (_, IpAddr::V6(_)) => ServerForwarding::FREE,
-            (presence, IpAddr::V4(address)) => {
+        match server.presence {
+            Presence::Free => ServerForwarding::FREE,
+            presence => {
                 self.network
-                    .server_forwarding(address, presence, &server.options)
+                    .server_forwarding(server.key.address, presence, &server.options)
             }
         }
     }
@@ -204,8 +198,8 @@ fn shared<T: PartialEq>(before: &Arc<T>, now: T) -> Arc<T> {
     }
 }
 
-fn gue_ends(tunnels: &HashMap<Ipv4Addr, Vec<TunnelKind>>) -> HashSet<SocketAddr> {
-    let end = |rip: Ipv4Addr, tunnel| match tunnel {
+fn gue_ends(tunnels: &HashMap<IpAddr, Vec<TunnelKind>>) -> HashSet<SocketAddr> {
+    let end = |rip: IpAddr, tunnel| match tunnel {
         TunnelKind::Gue { l4_port, .. } => Some(SocketAddr::from((rip, l4_port))),
         TunnelKind::Ipip | TunnelKind::Gre { .. } => None,
     };

@@ -4,17 +4,20 @@
 use super::{
     Management,
     host::{self, Answer},
+    host_ipv6,
     status::{CounterKind, CounterStatus},
 };
 use crate::{
     clock::Ticks,
     counters::Counter,
     forwarding::ServerForwarding,
-    io::{Driver, Packet},
+    io::{Driver, Packet, PortIndex},
     pipeline::{PuntReason, Punted, is_martian},
     wire::{
         icmp::{IcmpCause, IcmpType},
+        icmpv6::{Icmpv6Cause, Icmpv6Type},
         ipv4::Ipv4Header,
+        ipv6::Ipv6Header,
     },
 };
 
@@ -43,7 +46,7 @@ impl HostCounters {
                 "host_replies",
                 CounterKind::Other,
                 &self.replies,
-                "answers of the director itself: ARP, ping, TCP reset",
+                "answers of the director itself: ARP, Neighbor Discovery, ping, TCP reset",
             ),
             (
                 "host_icmp_errors",
@@ -73,7 +76,7 @@ impl HostCounters {
                 "neighbor_failed",
                 CounterKind::Drop,
                 &self.neighbor_failed,
-                "packets dropped because their next hop did not answer ARP",
+                "packets dropped because their next hop did not answer ARP or neighbor solicitations",
             ),
             (
                 "inject_failed",
@@ -91,7 +94,7 @@ impl HostCounters {
                 "address_conflict",
                 CounterKind::Other,
                 &self.address_conflict,
-                "ARP packets in which another station claims an address of the director",
+                "messages in which another station claims an address of the director",
             ),
             (
                 "path_mtu_learned",
@@ -153,13 +156,13 @@ impl<D: Driver> Management<D> {
             PuntReason::Arp => self.take_arp(&punted, now),
             PuntReason::Local => self.answer(&punted, now),
             PuntReason::TunnelError => self.take_tunnel_error(&punted, now),
-            PuntReason::NoServer => self.refuse(&punted, IcmpCause::PORT_UNREACHABLE, now),
-            PuntReason::TtlExceeded => self.refuse(&punted, IcmpCause::TTL_EXCEEDED, now),
-            PuntReason::Unreachable => self.refuse(&punted, IcmpCause::HOST_UNREACHABLE, now),
+            PuntReason::NoServer => self.refuse(&punted, Refusal::NoServer, now),
+            PuntReason::TtlExceeded => self.refuse(&punted, Refusal::TtlExceeded, now),
+            PuntReason::Unreachable => self.refuse(&punted, Refusal::Unreachable, now),
             PuntReason::FragmentationNeeded => {
                 let server = punted.server.and_then(|index| self.state.server(index));
                 let mtu = server.map_or(0, ServerForwarding::inner_len_max);
-                self.refuse(&punted, IcmpCause::fragmentation_needed(mtu), now);
+                self.refuse(&punted, Refusal::TooBig(mtu), now);
             }
             PuntReason::Unresolved => match punted.server {
                 Some(server) => self.carry(punted, server, now),
@@ -173,8 +176,11 @@ impl<D: Driver> Management<D> {
         let Some(packet) = ip_bytes(punted) else {
             return;
         };
+        if is_ipv6(packet) {
+            return self.answer_ipv6(punted, packet, now);
+        }
         let source = Ipv4Header::parse(packet).map(|(ip, _)| ip.source());
-        if source.is_ok_and(|source| is_martian(source.into()) || self.is_own(source)) {
+        if source.is_ok_and(|source| is_martian(source.into()) || self.is_own(source.into())) {
             self.host.not_answered.add(1);
             return;
         }
@@ -184,15 +190,38 @@ impl<D: Driver> Management<D> {
                 self.host.replies.add(1);
                 self.send_ip(&reply, now);
             }
-            Answer::Error(cause) => self.refuse(punted, cause, now),
+            Answer::Error(cause) => self.send_error(packet, cause, now),
+            Answer::Nothing => self.host.not_answered.add(1),
+        }
+    }
+
+    fn answer_ipv6(&mut self, punted: &Punted<D::Packet>, packet: &[u8], now: Ticks) {
+        if host_ipv6::is_neighbor_discovery(packet) {
+            return self.take_neighbor_discovery(punted, now);
+        }
+        let source = Ipv6Header::parse(packet).map(|(ip, _)| ip.source().into());
+        if source.is_ok_and(|source| is_martian(source) || self.is_own(source)) {
+            return self.host.not_answered.add(1);
+        }
+        match host_ipv6::answer(packet) {
+            Answer::Reply(reply) => {
+                self.host.replies.add(1);
+                self.send_ip_by(punted.port, &reply, now);
+            }
+            Answer::Error(cause) => self.send_error_ipv6(punted.port, packet, cause, now),
             Answer::Nothing => self.host.not_answered.add(1),
         }
     }
 
     /// Tells the sender of a packet why it was not forwarded.
-    pub(super) fn refuse(&mut self, punted: &Punted<D::Packet>, cause: IcmpCause, now: Ticks) {
-        if let Some(packet) = ip_bytes(punted) {
-            self.send_error(packet, cause, now);
+    pub(super) fn refuse(&mut self, punted: &Punted<D::Packet>, refusal: Refusal, now: Ticks) {
+        let Some(packet) = ip_bytes(punted) else {
+            return;
+        };
+        if is_ipv6(packet) {
+            self.send_error_ipv6(punted.port, packet, refusal.icmpv6(), now);
+        } else {
+            self.send_error(packet, refusal.icmp(), now);
         }
     }
 
@@ -219,9 +248,72 @@ impl<D: Driver> Management<D> {
             self.host.icmp_limited.add(1);
         }
     }
+
+    /// The same over IPv6. `port` is where the packet came in: the way back to
+    /// a link-local address.
+    pub(super) fn send_error_ipv6(
+        &mut self,
+        port: PortIndex,
+        packet: &[u8],
+        cause: Icmpv6Cause,
+        now: Ticks,
+    ) {
+        let Some(error) = host_ipv6::error_about(packet, cause) else {
+            return self.host.not_answered.add(1);
+        };
+        let limit = if cause.icmp_type == Icmpv6Type::PACKET_TOO_BIG {
+            &mut self.fragmentation_needed_limit
+        } else {
+            &mut self.icmp_limit
+        };
+        if limit.take(now) {
+            self.host.icmp_errors.add(1);
+            self.send_ip_by(port, &error, now);
+        } else {
+            self.host.icmp_limited.add(1);
+        }
+    }
 }
 
-/// The packet from its IPv4 header on.
+/// Why a client's packet was not forwarded, whatever its IP version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is no usable real server.
+    NoServer,
+    /// TTL or hop limit ran out.
+    TtlExceeded,
+    /// There is no way to the real server.
+    Unreachable,
+    /// It is longer than the tunnel takes.
+    TooBig(u16),
+}
+
+impl Refusal {
+    const fn icmp(self) -> IcmpCause {
+        match self {
+            Self::NoServer => IcmpCause::PORT_UNREACHABLE,
+            Self::TtlExceeded => IcmpCause::TTL_EXCEEDED,
+            Self::Unreachable => IcmpCause::HOST_UNREACHABLE,
+            Self::TooBig(mtu) => IcmpCause::fragmentation_needed(mtu),
+        }
+    }
+
+    const fn icmpv6(self) -> Icmpv6Cause {
+        match self {
+            Self::NoServer => Icmpv6Cause::PORT_UNREACHABLE,
+            Self::TtlExceeded => Icmpv6Cause::HOP_LIMIT_EXCEEDED,
+            Self::Unreachable => Icmpv6Cause::ADDRESS_UNREACHABLE,
+            Self::TooBig(mtu) => Icmpv6Cause::packet_too_big(mtu as u32),
+        }
+    }
+}
+
+/// Whether this is an IPv6 packet: anything else is read as IPv4.
+pub(super) fn is_ipv6(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first >> 4 == 6)
+}
+
+/// The packet from its IP header on.
 pub(super) fn ip_bytes<P: Packet>(punted: &Punted<P>) -> Option<&[u8]> {
     punted.packet.bytes().get(usize::from(punted.l3_offset)..)
 }

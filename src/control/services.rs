@@ -6,11 +6,7 @@
 //! of it is made by [`super::publish`].
 #![forbid(unsafe_code)]
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
 
@@ -133,15 +129,13 @@ impl Services {
 
     /// The addresses of all real servers, deleted ones included, with the
     /// kinds of tunnels that lead there.
-    pub(super) fn tunnels(&self) -> HashMap<Ipv4Addr, Vec<TunnelKind>> {
+    pub(super) fn tunnels(&self) -> HashMap<IpAddr, Vec<TunnelKind>> {
         let mut tunnels: HashMap<_, Vec<_>> = HashMap::new();
         let there = self.servers.iter();
         for server in there.filter(|server| server.presence != Presence::Free) {
-            if let IpAddr::V4(rip) = server.key.address {
-                let kinds = tunnels.entry(rip).or_default();
-                if !kinds.contains(&server.options.tunnel) {
-                    kinds.push(server.options.tunnel);
-                }
+            let kinds = tunnels.entry(server.key.address).or_default();
+            if !kinds.contains(&server.options.tunnel) {
+                kinds.push(server.options.tunnel);
             }
         }
         tunnels
@@ -272,7 +266,6 @@ impl Services {
         key: ServiceKey,
         options: ServiceOptions,
     ) -> Result<(), CommandError> {
-        check_ipv4(key.address.ip())?;
         if self.by_key.contains_key(&key) {
             return Err(CommandError::ServiceExists(key));
         }
@@ -358,7 +351,6 @@ impl Services {
         options: ServerOptions,
         totals: ReadTotals<'_>,
     ) -> Result<(), CommandError> {
-        check_ipv4(key.address)?;
         check_options(&options)?;
         if self.find(&service_key, &key)?.is_some() {
             return Err(CommandError::ServerExists(service_key, key));
@@ -541,14 +533,6 @@ impl Services {
                 .filter_map(|&index| self.server(index))
                 .map(|server| server.options.weight),
         )
-    }
-}
-
-fn check_ipv4(address: IpAddr) -> Result<(), CommandError> {
-    if address.is_ipv4() {
-        Ok(())
-    } else {
-        Err(CommandError::NotIpv4(address))
     }
 }
 

@@ -142,14 +142,14 @@ fn weights_and_thresholds_are_checked() {
 }
 
 #[test]
-fn ipv6_is_refused() {
+fn servers_and_services_may_be_of_either_ip_version() {
     let mut fixture = Fixture::with_service();
     let key = ServerKey {
         address: "2001:db8::1".parse().unwrap(),
     };
     assert_eq!(
         fixture.run(&Command::AddServer(service(80), key, weight(1))),
-        Err(CommandError::NotIpv4(key.address))
+        Ok(())
     );
 }
 

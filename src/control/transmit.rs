@@ -1,9 +1,13 @@
 //! Sending what the management thread has to send: through routes and
 //! neighbors to a worker's queue.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use super::{INJECTED_MAX, Management, network::NextHop, punted::ip_bytes};
+use super::{
+    INJECTED_MAX, Management,
+    network::NextHop,
+    punted::{Refusal, ip_bytes, is_ipv6},
+};
 use crate::{
     clock::Ticks,
     forwarding::{Path, Presence, RealServerIndex},
@@ -15,8 +19,8 @@ use crate::{
     tunnel::{self, DONT_FRAGMENT, Inner},
     wire::{
         ethernet::{EtherType, MacAddr},
-        icmp::IcmpCause,
         ipv4::Ipv4Header,
+        ipv6::Ipv6Header,
     },
     worker::Injected,
 };
@@ -28,7 +32,7 @@ pub(super) struct Waiting<P>(pub(super) neighbor::Waiting<Item<P>>);
 /// One of them.
 #[derive(Debug)]
 pub(super) enum Item<P> {
-    /// A packet of the director itself, from its IPv4 header on.
+    /// A packet of the director itself, from its IP header on.
     Own(Vec<u8>),
     /// A client's packet on its way to a real server.
     Client(Punted<P>, RealServerIndex),
@@ -42,24 +46,44 @@ impl<P> Default for Waiting<P> {
 
 impl<D: Driver> Management<D> {
     /// The neighbor that packets to `destination` go through.
-    pub(super) fn neighbor_towards(&self, destination: Ipv4Addr) -> Option<NeighborKey> {
+    pub(super) fn neighbor_towards(&self, destination: IpAddr) -> Option<NeighborKey> {
         match self.network.next_hop(destination) {
             NextHop::Neighbor { port, address, .. } => Some(NeighborKey { port, ip: address }),
             NextHop::Local | NextHop::Unreachable => None,
         }
     }
 
-    /// Sends an IPv4 packet of the director itself to where the routes lead.
+    /// Sends an IP packet of the director itself to where the routes lead.
     pub(super) fn send_ip(&mut self, packet: &[u8], now: Ticks) {
-        let Ok((ip, _)) = Ipv4Header::parse(packet) else {
+        let Some(destination) = destination_of(packet) else {
             return;
         };
-        let Some(key) = self.neighbor_towards(ip.destination()) else {
-            self.host.inject_failed.add(1);
-            return;
+        match self.neighbor_towards(destination) {
+            Some(key) => self.send_to(key, packet, now),
+            None => self.host.inject_failed.add(1),
+        }
+    }
+
+    /// The same; but to a link-local address, which no route leads to, by this
+    /// port.
+    pub(super) fn send_ip_by(&mut self, port: PortIndex, packet: &[u8], now: Ticks) {
+        match destination_of(packet) {
+            Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() => {
+                let ip = ip.into();
+                self.send_to(NeighborKey { port, ip }, packet, now);
+            }
+            _ => self.send_ip(packet, now),
+        }
+    }
+
+    fn send_to(&mut self, key: NeighborKey, packet: &[u8], now: Ticks) {
+        let ether_type = if is_ipv6(packet) {
+            EtherType::IPV6
+        } else {
+            EtherType::IPV4
         };
         match self.network.neighbors.resolve(key, now) {
-            Resolution::Resolved(mac) => self.send_frame(key.port, mac, EtherType::IPV4, packet),
+            Resolution::Resolved(mac) => self.send_frame(key.port, mac, ether_type, packet),
             Resolution::Pending => {
                 if self
                     .waiting
@@ -79,11 +103,11 @@ impl<D: Driver> Management<D> {
     pub(super) fn carry(&mut self, punted: Punted<D::Packet>, index: RealServerIndex, now: Ticks) {
         let server = self.services.server(index);
         let server = server.map(|server| (server.key.address, server.options));
-        let Some((IpAddr::V4(address), options)) = server else {
+        let Some((address, options)) = server else {
             return self.host.inject_failed.add(1);
         };
         let Some(key) = self.neighbor_towards(address) else {
-            return self.refuse(&punted, IcmpCause::HOST_UNREACHABLE, now);
+            return self.refuse(&punted, Refusal::Unreachable, now);
         };
         match self.network.neighbors.resolve(key, now) {
             Resolution::Resolved(_) => self.encapsulate(punted, address, &options),
@@ -101,12 +125,7 @@ impl<D: Driver> Management<D> {
         }
     }
 
-    fn encapsulate(
-        &mut self,
-        punted: Punted<D::Packet>,
-        address: Ipv4Addr,
-        options: &ServerOptions,
-    ) {
+    fn encapsulate(&mut self, punted: Punted<D::Packet>, address: IpAddr, options: &ServerOptions) {
         let server = self
             .network
             .server_forwarding(address, Presence::Listed, options);
@@ -195,6 +214,16 @@ impl<D: Driver> Management<D> {
             }
         }
         self.host.inject_failed.add(1);
+    }
+}
+
+fn destination_of(packet: &[u8]) -> Option<IpAddr> {
+    if is_ipv6(packet) {
+        let (ip, _) = Ipv6Header::parse(packet).ok()?;
+        Some(ip.destination().into())
+    } else {
+        let (ip, _) = Ipv4Header::parse(packet).ok()?;
+        Some(ip.destination().into())
     }
 }
 

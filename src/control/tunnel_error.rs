@@ -151,10 +151,10 @@ impl<D: Driver> Management<D> {
         };
         let mut cause = error.cause;
         if error.is_fragmentation_needed() {
-            let learned = self
-                .network
-                .path_mtus
-                .learn(rip, error.next_hop_mtu, path_mtu, now);
+            let learned =
+                self.network
+                    .path_mtus
+                    .learn(rip.into(), error.next_hop_mtu, path_mtu, now);
             if let Some(mtu) = learned {
                 self.dirty = true;
                 self.host.path_mtu_learned.add(1);
@@ -179,13 +179,13 @@ impl<D: Driver> Management<D> {
         let rip = error.outer.destination();
         let is_ours = error.outer.source() == error.destination
             && !is_martian(error.reporter.into())
-            && !self.is_own(error.reporter)
+            && !self.is_own(error.reporter.into())
             && error.is_plausible();
-        let kinds = self.network.path_mtus.tunnels(rip).iter();
+        let kinds = self.network.path_mtus.tunnels(rip.into()).iter();
         let (kind, inner) = kinds
             .filter(|_| is_ours)
             .find_map(|&kind| Some((kind, error.inner(kind)?)))?;
-        match self.network.next_hop(rip) {
+        match self.network.next_hop(rip.into()) {
             NextHop::Neighbor {
                 source,
                 mtu: path_mtu,
@@ -204,7 +204,7 @@ impl<D: Driver> Management<D> {
         Ipv4Header::parse_quoted(packet).is_ok_and(|(ip, _)| {
             self.services.has_vip(ip.destination().into())
                 && !is_martian(ip.source().into())
-                && !self.is_own(ip.source())
+                && !self.is_own(ip.source().into())
         })
     }
 

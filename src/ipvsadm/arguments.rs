@@ -412,9 +412,6 @@ impl Arguments {
         }
         let (address, service_port) =
             address_and_port(text).ok_or_else(|| ArgumentError::NotNumeric(text.clone()))?;
-        if address.is_ipv6() {
-            return Err(unsupported("IPv6"));
-        }
         match service_port {
             None | Some(0) if self.add_service && self.persistent.is_none() => {
                 Err(invalid("Zero port specified for non-persistent service", 2))
@@ -462,9 +459,6 @@ impl Arguments {
             .ok_or_else(|| invalid("No real server specified", 2))?;
         let (address, _) =
             address_and_port(text).ok_or_else(|| ArgumentError::NotNumeric(text.to_owned()))?;
-        if address.is_ipv6() {
-            return Err(unsupported("IPv6"));
-        }
         Ok(ServerKey { address })
     }
 

@@ -1,6 +1,6 @@
-//! Neighbors: which MAC address an IPv4 address on a link has.
+//! Neighbors: which MAC address an IP address on a link has.
 //!
-//! The state machine of RFC 4861 section 7.3 as Linux runs it for ARP. It is
+//! The state machine of RFC 4861 section 7.3 as Linux runs it, for ARP too. It is
 //! pure: it is told the time, says which requests to send, and never sends or
 //! reads anything itself. Its owner is the management thread, which
 //!
@@ -9,7 +9,7 @@
 //!   workers use without asking, more often than every
 //!   [`delay_ms`](NeighborParameters::delay_ms), so that they are probed again
 //!   and a dead one is noticed,
-//! - passes on what ARP packets say with [`learn`](NeighborTable::learn),
+//! - passes on what ARP and Neighbor Discovery say with [`learn`](NeighborTable::learn),
 //! - calls [`poll`](NeighborTable::poll) at
 //!   [`next_deadline`](NeighborTable::next_deadline) and does what it says.
 //!
@@ -29,7 +29,7 @@
 //! Linux keeps the first 128.
 #![forbid(unsafe_code)]
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::IpAddr};
 
 use crate::{clock::Ticks, io::PortIndex, wire::ethernet::MacAddr};
 
@@ -45,7 +45,7 @@ pub struct NeighborKey {
     /// The port it is reached by.
     pub port: PortIndex,
     /// Its address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
 }
 
 /// Times and numbers, named and set as in Linux unless said otherwise.
@@ -53,7 +53,8 @@ pub struct NeighborKey {
 pub struct NeighborParameters {
     /// Between two requests; at least 1 (`retrans_time_ms`).
     pub retrans_ms: u64,
-    /// Requests to all before a new neighbor is given up (`mcast_solicit`).
+    /// Requests to all (by ARP) or to the neighbor's group (by Neighbor
+    /// Discovery) before a new neighbor is given up (`mcast_solicit`).
     pub broadcast_requests: u8,
     /// Requests to its last MAC before a known neighbor is given up
     /// (`ucast_solicit`).
@@ -153,21 +154,29 @@ pub enum Resolution {
     TableFull,
 }
 
-/// What kind of ARP packet tells of a neighbor.
+/// What kind of message tells of a neighbor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LearnKind {
     /// A request for an address of the director: the sender is about to talk
     /// to it, so that a new entry is worth while.
     Request,
-    /// A reply.
+    /// An ARP reply.
     Reply {
         /// Whether it came to the director's own MAC, as answers do. A
         /// broadcast reply does not prove that the neighbor is reachable.
         solicited: bool,
     },
-    /// The sender announces its own address, by request or reply. Also any
+    /// The sender announces its own address, by ARP request or reply. Also any
     /// request for somebody else's address: both tell the sender's MAC.
     Gratuitous,
+    /// A neighbor advertisement (RFC 4861 section 7.2.5).
+    Advertisement {
+        /// Whether it answers a solicitation, which proves that the neighbor
+        /// is reachable.
+        solicited: bool,
+        /// Whether it may replace a MAC that is known.
+        overrides: bool,
+    },
 }
 
 /// What changed by learning.
@@ -189,7 +198,7 @@ pub enum Change {
 /// What the owner of a table has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send an ARP request for this neighbor.
+    /// Send an ARP request or a neighbor solicitation for this neighbor.
     SendRequest {
         /// Whom to ask for.
         key: NeighborKey,

@@ -84,7 +84,7 @@ impl NeighborTable {
         self.set(key, entry);
     }
 
-    /// Notes what an ARP packet says: the neighbor has this MAC.
+    /// Notes what a message says: the neighbor has this MAC.
     ///
     /// Only a [`LearnKind::Request`] makes a new entry. Nothing changes a
     /// permanent one.
@@ -96,6 +96,19 @@ impl NeighborTable {
             return Change::Unchanged;
         }
         let moved_from = entry.mac.filter(|&old| old != mac);
+        if moved_from.is_some()
+            && let LearnKind::Advertisement {
+                overrides: false, ..
+            } = kind
+        {
+            // Somebody else answers as well: what is known is in doubt.
+            if entry.state == NeighborState::Reachable {
+                let mut doubtful = entry;
+                self.enter_stale(&mut doubtful, now);
+                self.set(key, doubtful);
+            }
+            return Change::Unchanged;
+        }
         let is_reply = matches!(kind, LearnKind::Reply { .. });
         if moved_from.is_some()
             && is_reply
@@ -107,7 +120,15 @@ impl NeighborTable {
             mac: Some(mac),
             ..entry
         };
-        if kind == (LearnKind::Reply { solicited: true }) {
+        let is_proof = matches!(
+            kind,
+            LearnKind::Reply { solicited: true }
+                | LearnKind::Advertisement {
+                    solicited: true,
+                    ..
+                }
+        );
+        if is_proof {
             learned.confirmed = Some(now);
             let deadline = Some(now + self.parameters.reachable_ms);
             if learned.state == NeighborState::Reachable && moved_from.is_none() {

@@ -15,7 +15,7 @@ const BROADCAST_REPLY: LearnKind = LearnKind::Reply { solicited: false };
 fn key(last: u8) -> NeighborKey {
     NeighborKey {
         port: PortIndex(1),
-        ip: Ipv4Addr::new(10, 0, 0, last),
+        ip: Ipv4Addr::new(10, 0, 0, last).into(),
     }
 }
 
@@ -454,7 +454,7 @@ fn neighbors_are_listed_by_port_and_address() {
     let mut table = table();
     let first = NeighborKey {
         port: PortIndex(0),
-        ip: Ipv4Addr::new(192, 0, 2, 254),
+        ip: Ipv4Addr::new(192, 0, 2, 254).into(),
     };
     for key in [key(12), key(2), first] {
         table.resolve(key, at(0));
@@ -605,4 +605,61 @@ proptest! {
             prop_assert_eq!(table.deadlines.len(), with_deadline);
         }
     }
+}
+
+fn advertisement(solicited: bool, overrides: bool) -> LearnKind {
+    LearnKind::Advertisement {
+        solicited,
+        overrides,
+    }
+}
+
+#[test]
+fn solicited_advertisement_makes_a_neighbor_reachable() {
+    let mut table = table();
+    table.resolve(key(11), at(0));
+    table.poll(at(0));
+    let change = table.learn(key(11), MAC, advertisement(true, false), at(5));
+    assert_eq!(change, Change::Resolved);
+    assert_eq!(state(&table, 11), Some(NeighborState::Reachable));
+}
+
+#[test]
+fn unsolicited_advertisement_does_not_prove_that_a_neighbor_is_there() {
+    let mut table = table();
+    table.resolve(key(11), at(0));
+    table.poll(at(0));
+    let change = table.learn(key(11), MAC, advertisement(false, true), at(5));
+    assert_eq!(change, Change::Resolved);
+    assert_eq!(state(&table, 11), Some(NeighborState::Stale));
+}
+
+#[test]
+fn advertisement_that_overrides_moves_a_neighbor_at_once() {
+    let mut table = reachable();
+    let change = table.learn(key(11), OTHER_MAC, advertisement(false, true), at(1));
+    assert_eq!(change, Change::Moved { from: MAC });
+    assert_eq!(table.mac(key(11)), Some(OTHER_MAC));
+    assert_eq!(state(&table, 11), Some(NeighborState::Stale));
+}
+
+#[test]
+fn advertisement_that_does_not_override_only_raises_doubt() {
+    let mut table = reachable();
+    let change = table.learn(key(11), OTHER_MAC, advertisement(true, false), at(1));
+    assert_eq!(change, Change::Unchanged);
+    assert_eq!(table.mac(key(11)), Some(MAC));
+    assert_eq!(state(&table, 11), Some(NeighborState::Stale));
+    // Said again, it changes nothing more.
+    let change = table.learn(key(11), OTHER_MAC, advertisement(true, false), at(2));
+    assert_eq!(change, Change::Unchanged);
+    assert_eq!(table.mac(key(11)), Some(MAC));
+}
+
+#[test]
+fn advertisement_of_a_neighbor_that_nobody_asked_for_is_not_kept() {
+    let mut table = table();
+    let change = table.learn(key(11), MAC, advertisement(false, true), at(0));
+    assert_eq!(change, Change::Unchanged);
+    assert!(table.is_empty());
 }

@@ -72,7 +72,7 @@ mod tests {
     fn key(last: u8) -> NeighborKey {
         NeighborKey {
             port: PortIndex(1),
-            ip: Ipv4Addr::new(10, 0, 0, last),
+            ip: Ipv4Addr::new(10, 0, 0, last).into(),
         }
     }
 

@@ -270,6 +270,9 @@ pub struct UpperLayer {
     /// Where it begins, in bytes from the start of the IPv6 payload. In a
     /// fragment other than the first, where the fragment's bytes begin.
     pub offset: usize,
+    /// Where the next header field that names it stands, in bytes from the
+    /// start of the IPv6 header.
+    pub named_at: usize,
     /// The fragment header, when there is one; it need not say that the packet
     /// is in parts (RFC 6946).
     pub fragment: Option<FragmentHeader>,
@@ -348,6 +351,7 @@ pub fn upper_layer(next_header: IpProtocol, payload: &[u8]) -> Result<UpperLayer
         return Ok(UpperLayer {
             protocol: next_header,
             offset: 0,
+            named_at: NEXT_HEADER_OFFSET,
             fragment: None,
         });
     }
@@ -358,6 +362,7 @@ fn walk(next_header: IpProtocol, payload: &[u8]) -> Result<UpperLayer, Extension
     let mut upper = UpperLayer {
         protocol: next_header,
         offset: 0,
+        named_at: NEXT_HEADER_OFFSET,
         fragment: None,
     };
     for _ in 0..EXTENSION_HEADERS_MAX {
@@ -380,6 +385,7 @@ fn walk(next_header: IpProtocol, payload: &[u8]) -> Result<UpperLayer, Extension
             return Err(ExtensionError::Truncated(kind));
         }
         upper.protocol = IpProtocol(head[0]);
+        upper.named_at = HEADER_LEN + upper.offset;
         upper.offset += len;
         if kind == FRAGMENT {
             let fragment = FragmentHeader::read(head);
@@ -420,6 +426,7 @@ pub const NO_NEXT_HEADER: IpProtocol = IpProtocol(59);
 pub const DESTINATION_OPTIONS: IpProtocol = IpProtocol(60);
 
 const VERSION: u8 = 6;
+const NEXT_HEADER_OFFSET: usize = 6;
 const FLOW_LABEL_MASK: u32 = 0x000f_ffff;
 /// In a fragment header the offset stands in units of 8 bytes above three other
 /// bits: masked, it is in bytes.

@@ -25,6 +25,7 @@ use super::{
     IpProtocol,
     checksum::Sum,
     ipv4::{Ipv4Error, Ipv4Header},
+    ipv6::Ipv6Header,
 };
 
 /// Length of a header without options.
@@ -288,10 +289,39 @@ pub fn reset_answering(packet: &[u8]) -> Result<[u8; HEADER_LEN], NoReset> {
     if ip.is_fragment() {
         return Err(NoReset::Fragment);
     }
-    let (tcp, payload) = TcpHeader::parse(segment)?;
     // An IPv4 payload is never longer than 65535 bytes.
     let segment_len = u16::try_from(segment.len()).unwrap_or(u16::MAX);
-    if !tcp.is_checksum_correct(ip.pseudo_header(segment_len), payload) {
+    let fields = reset_fields(ip.pseudo_header(segment_len), segment)?;
+    Ok(fields.to_bytes(Sum::ipv4_pseudo_header(
+        ip.destination(),
+        ip.source(),
+        IpProtocol::TCP,
+        HEADER_LEN_U16,
+    )))
+}
+
+/// Like [`reset_answering`], of `segment` that a packet with the header `ip`
+/// carries whole.
+///
+/// # Errors
+/// When the segment is not answered at all.
+pub fn reset_answering_ipv6(
+    ip: &Ipv6Header<'_>,
+    segment: &[u8],
+) -> Result<[u8; HEADER_LEN], NoReset> {
+    let segment_len = u32::try_from(segment.len()).unwrap_or(u32::MAX);
+    let fields = reset_fields(ip.pseudo_header(IpProtocol::TCP, segment_len), segment)?;
+    Ok(fields.to_bytes(Sum::ipv6_pseudo_header(
+        ip.destination(),
+        ip.source(),
+        IpProtocol::TCP,
+        u32::from(HEADER_LEN_U16),
+    )))
+}
+
+fn reset_fields(pseudo_header: Sum, segment: &[u8]) -> Result<TcpFields, NoReset> {
+    let (tcp, payload) = TcpHeader::parse(segment)?;
+    if !tcp.is_checksum_correct(pseudo_header, payload) {
         return Err(NoReset::Checksum(tcp.checksum()));
     }
     let flags = tcp.flags();
@@ -301,8 +331,8 @@ pub fn reset_answering(packet: &[u8]) -> Result<[u8; HEADER_LEN], NoReset> {
     let (sequence, acknowledgment, answer) = if flags.contains(TcpFlags::ACK) {
         (tcp.acknowledgment(), 0, TcpFlags::RST)
     } else {
-        let occupied = u32::from(segment_len)
-            .wrapping_sub(u32::try_from(tcp.header_len()).unwrap_or(0))
+        let occupied = u32::try_from(payload.len())
+            .unwrap_or(u32::MAX)
             .wrapping_add(u32::from(flags.contains(TcpFlags::SYN)))
             .wrapping_add(u32::from(flags.contains(TcpFlags::FIN)));
         (
@@ -311,20 +341,14 @@ pub fn reset_answering(packet: &[u8]) -> Result<[u8; HEADER_LEN], NoReset> {
             TcpFlags::RST | TcpFlags::ACK,
         )
     };
-    let fields = TcpFields {
+    Ok(TcpFields {
         source_port: tcp.destination_port(),
         destination_port: tcp.source_port(),
         sequence,
         acknowledgment,
         flags: answer,
         window: 0,
-    };
-    Ok(fields.to_bytes(Sum::ipv4_pseudo_header(
-        ip.destination(),
-        ip.source(),
-        IpProtocol::TCP,
-        HEADER_LEN_U16,
-    )))
+    })
 }
 
 /// [`HEADER_LEN`] in 32-bit words.

@@ -6,6 +6,7 @@
 )]
 
 mod director;
+mod ipv6;
 mod keys;
 mod ports;
 mod routes;

@@ -269,7 +269,7 @@ device = "net_null0"
 addresses = ["192.0.2.300/24"]
 "#,
         r#"
-director.toml:4: "192.0.2.300/24" is not an IPv4 address with its prefix length; write for example "192.0.2.1/24"
+director.toml:4: "192.0.2.300/24" is not an IP address with its prefix length; write for example "192.0.2.1/24"
     addresses = ["192.0.2.300/24"]
                  ^^^^^^^^^^^^^^^^
 "#,
@@ -340,23 +340,6 @@ addresses = ["127.0.0.1/8"]
 director.toml:4: 127.0.0.1 is a loopback address and cannot be a port's address; write a unicast address
     addresses = ["127.0.0.1/8"]
                  ^^^^^^^^^^^^^
-"#,
-    );
-}
-
-#[test]
-fn ipv6_address_of_a_port_is_refused() {
-    refused(
-        r#"
-[[port]]
-name = "wan"
-device = "net_null0"
-addresses = ["2001:db8::1/64"]
-"#,
-        r#"
-director.toml:4: "2001:db8::1/64" is IPv6; this version forwards IPv4 only
-    addresses = ["2001:db8::1/64"]
-                 ^^^^^^^^^^^^^^^^
 "#,
     );
 }

@@ -92,7 +92,7 @@ to = "everywhere"
 via = "192.0.2.1"
 "#,
         r#"
-director.toml:6: "everywhere" is not an IPv4 address with its prefix length; write for example "10.1.0.0/16" or "default"
+director.toml:6: "everywhere" is not an IP address with its prefix length; write for example "10.1.0.0/16" or "default"
     to = "everywhere"
          ^^^^^^^^^^^^
 "#,
@@ -331,26 +331,6 @@ director.toml:7: `type` cannot be "prohibit"; write "unicast", "unreachable" or 
 }
 
 #[test]
-fn ipv6_route_is_refused() {
-    refused(
-        r#"
-[[port]]
-name = "wan"
-device = "net_null0"
-addresses = ["192.0.2.10/24"]
-[[route]]
-to = "2001:db8::/32"
-via = "192.0.2.1"
-"#,
-        r#"
-director.toml:6: "2001:db8::/32" is IPv6; this version forwards IPv4 only
-    to = "2001:db8::/32"
-         ^^^^^^^^^^^^^^^
-"#,
-    );
-}
-
-#[test]
 fn route_out_of_a_port_without_address_is_refused() {
     refused(
         r#"
@@ -363,7 +343,7 @@ to = "10.0.0.0/8"
 port = "wan"
 "#,
         r#"
-director.toml:5: port "wan" has no address to send from; give it `addresses`, or the route a `source`
+director.toml:5: port "wan" has no IPv4 address to send from; give it `addresses`, or the route a `source`
     [[route]]
     ^^^^^^^^^
 "#,

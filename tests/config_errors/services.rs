@@ -57,7 +57,7 @@ address = "198.51.100.10:80000"
 address = "192.0.2.11"
 "#,
         r#"
-director.toml:6: "198.51.100.10:80000" is not a VIP with a service port; write for example "198.51.100.10:80"
+director.toml:6: "198.51.100.10:80000" is not a VIP with a service port; write for example "198.51.100.10:80" or "[2001:db8::10]:80"
     address = "198.51.100.10:80000"
               ^^^^^^^^^^^^^^^^^^^^^
 "#,
@@ -102,27 +102,6 @@ address = "192.0.2.11"
 director.toml:6: 0.0.0.0 is an address of 0.0.0.0/8 and cannot be a VIP; write a unicast address
     address = "0.0.0.0:80"
               ^^^^^^^^^^^^
-"#,
-    );
-}
-
-#[test]
-fn ipv6_vip_is_refused() {
-    refused(
-        r#"
-[[port]]
-name = "wan"
-device = "net_null0"
-addresses = ["192.0.2.10/24"]
-[[service]]
-address = "[2001:db8::1]:80"
-[[service.real_server]]
-address = "192.0.2.11"
-"#,
-        r#"
-director.toml:6: "[2001:db8::1]:80" is IPv6; this version forwards IPv4 only
-    address = "[2001:db8::1]:80"
-              ^^^^^^^^^^^^^^^^^^
 "#,
     );
 }
@@ -318,7 +297,7 @@ address = "198.51.100.10:80"
 address = "web1.example.net"
 "#,
         r#"
-director.toml:8: "web1.example.net" is not an IPv4 address; write for example "10.0.0.11"
+director.toml:8: "web1.example.net" is not an IP address; write for example "10.0.0.11"
     address = "web1.example.net"
               ^^^^^^^^^^^^^^^^^^
 "#,

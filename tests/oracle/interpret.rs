@@ -157,7 +157,8 @@ fn interpret_write(words: &[&str], path: &str) -> Result<Action, Refusal> {
     let number = || value.parse::<u32>().map_err(|_| line());
     match name {
         "ipv4/icmp_ratelimit" => Ok(Action::IcmpInterval(number()?)),
-        // No limit is what a director without IPv6 has.
+        // The kernel has a limit for each IP version, the director one for
+        // both: the recordings that lift this one have lifted the other.
         "ipv6/icmp/ratelimit" if number()? == 0 => Ok(Action::Nothing),
         _ if name.starts_with("ipv4/vs/") => {
             let setting = name.trim_start_matches("ipv4/vs/");

@@ -1,8 +1,8 @@
 //! The lab's addresses, routes and neighbors, as `ip` commands set them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use pointsman::config::{NeighborConfig, RouteAction, RouteConfig};
 
 use super::interpret::{Action, Refusal};
@@ -15,11 +15,11 @@ const MTU_MAX: u16 = 1500;
 pub enum NetworkChange {
     AddAddress {
         port: usize,
-        address: Ipv4Net,
+        address: IpNet,
     },
     DeleteAddress {
         port: usize,
-        address: Ipv4Net,
+        address: IpNet,
     },
     SetMtu {
         port: usize,
@@ -27,7 +27,7 @@ pub enum NetworkChange {
     },
     /// Its port is found when it is added, from the addresses there are then.
     AddRoute {
-        to: Ipv4Net,
+        to: IpNet,
         kind: RouteKind,
     },
     SetNeighbor(NeighborConfig),
@@ -37,8 +37,8 @@ pub enum NetworkChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteKind {
     Via {
-        gateway: Ipv4Addr,
-        source: Option<Ipv4Addr>,
+        gateway: IpAddr,
+        source: Option<IpAddr>,
         mtu: Option<u16>,
     },
     Unreachable,
@@ -57,7 +57,7 @@ pub struct Network {
 /// One port of the director as the commands set it up.
 #[derive(Clone, Debug)]
 pub struct NetworkPort {
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     pub mtu: u16,
 }
 
@@ -82,10 +82,7 @@ impl Network {
             NetworkChange::SetMtu { port, mtu } => self.port(*port)?.mtu = *mtu,
             NetworkChange::AddRoute { to, kind } => {
                 let action = self.route_action(kind)?;
-                self.routes.push(RouteConfig {
-                    to: IpNet::V4(*to),
-                    action,
-                });
+                self.routes.push(RouteConfig { to: *to, action });
             }
             NetworkChange::SetNeighbor(neighbor) => {
                 self.neighbors
@@ -117,9 +114,8 @@ impl Network {
             .iter()
             .position(|port| port.addresses.iter().any(|net| net.contains(gateway)))
             .ok_or_else(|| Refusal::NotUnderstood(format!("{gateway} is on no port")))?;
-        let via = Some(IpAddr::V4(*gateway));
         Ok(RouteAction::Forward {
-            via,
+            via: Some(*gateway),
             port,
             source: *source,
             mtu: *mtu,
@@ -127,11 +123,15 @@ impl Network {
     }
 }
 
-/// Parses the arguments of `ip`. IPv6 addresses are set up in each case, and
-/// are of no effect on a director without IPv6.
+/// Parses the arguments of `ip`.
 pub fn parse(arguments: &[&str]) -> Result<Action, Refusal> {
+    let (is_ipv6, arguments) = match arguments {
+        ["-6", rest @ ..] => (true, rest),
+        _ => (false, arguments),
+    };
+    let network = |text: &str| network(text, is_ipv6);
     let change = match arguments {
-        ["-6", ..] | ["link", "set", _, "up"] => return Ok(Action::Nothing),
+        ["link", "set", _, "up"] => return Ok(Action::Nothing),
         ["rule", ..] | ["route", "add", "local", ..] => {
             return Err(Refusal::Unsupported(
                 "a service by firewall mark".to_owned(),
@@ -147,7 +147,8 @@ pub fn parse(arguments: &[&str]) -> Result<Action, Refusal> {
         ["link", "set", device, "mtu", mtu] => port(device)
             .zip(mtu.parse().ok())
             .map(|(port, mtu)| NetworkChange::SetMtu { port, mtu }),
-        ["addr", "add", address, "dev", device] => port(device)
+        ["addr", "add", address, "dev", device]
+        | ["addr", "add", address, "dev", device, "nodad"] => port(device)
             .zip(network(address))
             .map(|(port, address)| NetworkChange::AddAddress { port, address }),
         ["addr", "del", address, "dev", device] => port(device)
@@ -213,11 +214,13 @@ fn port(device: &str) -> Option<usize> {
     device.strip_prefix("vec")?.parse().ok()
 }
 
-fn network(text: &str) -> Option<Ipv4Net> {
-    if text == "default" {
-        return Some(Ipv4Net::default());
+fn network(text: &str, is_ipv6: bool) -> Option<IpNet> {
+    match (text, is_ipv6) {
+        ("default", false) => Some(Ipv4Net::default().into()),
+        ("default", true) => Some(Ipv6Net::default().into()),
+        _ => text
+            .parse()
+            .ok()
+            .or_else(|| Some(IpNet::from(text.parse::<IpAddr>().ok()?))),
     }
-    text.parse()
-        .ok()
-        .or_else(|| Some(Ipv4Net::from(text.parse::<Ipv4Addr>().ok()?)))
 }

@@ -98,7 +98,7 @@ pub(crate) fn config_of(case: Case) -> Config {
     config.neighbors = [(GATEWAY, GATEWAY_MAC), (server(11), server_mac(11))]
         .map(|(address, mac)| NeighborConfig {
             port: 0,
-            address,
+            address: address.into(),
             mac: MacAddr(mac),
         })
         .to_vec();

@@ -367,12 +367,12 @@ pub(crate) fn descriptions(
 pub(crate) fn config(setup: &Setup) -> Config {
     let neighbors = [11, 12, 13, 14].map(|host| NeighborConfig {
         port: 1,
-        address: server(host),
+        address: server(host).into(),
         mac: MacAddr(server_mac(host)),
     });
     let router = NeighborConfig {
         port: 0,
-        address: GATEWAY,
+        address: GATEWAY.into(),
         mac: MacAddr(GATEWAY_MAC),
     };
     Config {

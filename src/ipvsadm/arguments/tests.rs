@@ -338,8 +338,6 @@ fn what_this_version_cannot_do_is_named() {
         ),
         ("-A -f 5 -s rr", "a service by firewall mark"),
         ("-A -f 6 -6 -s rr", "a service by firewall mark"),
-        ("-A -t [2001:db8:ff::10]:80 -s rr", "IPv6"),
-        ("-a -t 198.51.100.10:80 -r [2001:db8:2::11]:80 -i", "IPv6"),
         (
             "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gue --tun-port 6080 --tun-remcsum",
             "remote checksum offload",
@@ -427,4 +425,27 @@ fn zero_leaves_a_timeout_as_it_is() {
             udp: 300
         }
     );
+}
+
+#[test]
+fn ipv6_addresses_stand_in_brackets() {
+    let key = ServiceKey {
+        protocol: Protocol::Tcp,
+        address: "[2001:db8:ff::10]:80".parse().unwrap(),
+    };
+    let server = ServerKey {
+        address: "2001:db8:2::11".parse().unwrap(),
+    };
+    for real_server in ["[2001:db8:2::11]:80", "[2001:db8:2::11]"] {
+        let line = format!("-a -t [2001:db8:ff::10]:80 -r {real_server} -i -w 3");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let options = ServerOptions {
+            weight: 3,
+            ..ServerOptions::default()
+        };
+        assert_eq!(
+            parse(&words),
+            Ok(Invocation::Change(Command::AddServer(key, server, options)))
+        );
+    }
 }

@@ -93,7 +93,7 @@ fn each_unsound_field_is_named() {
 fn upper_layer_without_extension_headers_follows_at_once() {
     let upper = upper_layer(IpProtocol::UDP, &[]).unwrap();
     assert_eq!((upper.protocol, upper.offset), (IpProtocol::UDP, 0));
-    assert_eq!(upper.fragment, None);
+    assert_eq!((upper.named_at, upper.fragment), (6, None));
 }
 
 #[test]
@@ -110,6 +110,7 @@ fn every_kind_of_extension_header_is_passed_over() {
         UpperLayer {
             protocol: IpProtocol::TCP,
             offset: 72,
+            named_at: 104,
             fragment: Some(FragmentHeader {
                 id: 0x0102_0304,
                 offset: 0,

@@ -183,11 +183,20 @@ fn recorded_set_up_makes_the_lab() {
     }
     let addresses = network.ports.map(|port| (port.addresses, port.mtu));
     let parse = |text: &str| text.parse().unwrap();
-    assert_eq!(
-        addresses[0],
-        (vec![parse("192.0.2.1/24"), parse("198.51.100.10/32")], 1500)
-    );
-    assert_eq!(addresses[1], (vec![parse("10.0.0.1/24")], 1500));
-    assert_eq!(network.neighbors.len(), 6);
-    assert_eq!(network.routes.len(), 2);
+    let first = [
+        "192.0.2.1/24",
+        "198.51.100.10/32",
+        "2001:db8:1::1/64",
+        "2001:db8:ff::10/128",
+    ];
+    assert_eq!(addresses[0], (first.map(parse).to_vec(), 1500));
+    let second = ["10.0.0.1/24", "2001:db8:2::1/64"];
+    assert_eq!(addresses[1], (second.map(parse).to_vec(), 1500));
+    assert_eq!(network.neighbors.len(), 10);
+    let routes: Vec<String> = network
+        .routes
+        .iter()
+        .map(|route| route.to.to_string())
+        .collect();
+    assert_eq!(routes, ["0.0.0.0/0", "10.1.0.0/16", "::/0"]);
 }
