@@ -21,7 +21,11 @@ use pointsman::{
     worker::WorkerQueues,
 };
 
-use super::network::Network;
+use super::{
+    network::Network,
+    replay::{PATIENCE_MS, wait},
+    subject::Subject,
+};
 
 /// Connections that the director can hold; the recorded cases have a few
 /// hundred.
@@ -92,119 +96,6 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Sends a frame to a port of the director and lets it do its work.
-    pub fn send(&mut self, port: u8, frame: &[u8]) -> Result<(), String> {
-        if !self.network.send(PortIndex(port), 0, frame) {
-            return Err(format!("port {port} did not receive the frame"));
-        }
-        self.settle();
-        Ok(())
-    }
-
-    /// What the director has sent since this was last called.
-    pub fn take_sent(&mut self) -> Vec<(u8, Vec<u8>)> {
-        self.network
-            .take_sent()
-            .into_iter()
-            .map(|(port, frame)| (port.0, frame))
-            .collect()
-    }
-
-    /// Lets time pass.
-    pub fn advance(&mut self, ms: u64) {
-        self.now = self.now + ms;
-        self.settle();
-    }
-
-    /// Carries out a command.
-    pub fn apply(&mut self, command: &Command) -> Result<(), CommandError> {
-        let result = self.director.management.apply(command);
-        self.settle();
-        result
-    }
-
-    /// Changes a setting of `/proc/sys/net/ipv4/vs`.
-    pub fn set_tunable(&mut self, name: &str, value: u32) -> Result<(), String> {
-        let mut tunables = self.config.director.tunables;
-        tunables
-            .set(name, value)
-            .map_err(|error| error.to_string())?;
-        self.config.director.tunables = tunables;
-        self.apply(&Command::SetTunables(tunables))
-            .map_err(|error| error.to_string())
-    }
-
-    /// How long connections live.
-    pub fn timeouts(&self) -> Timeouts {
-        self.config.director.timeouts
-    }
-
-    /// Changes how long connections live.
-    pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), String> {
-        self.config.director.timeouts = timeouts;
-        self.apply(&Command::SetTimeouts(timeouts))
-            .map_err(|error| error.to_string())
-    }
-
-    /// Limits ICMP errors; 0 is no limit. The kernel lets six through to a
-    /// client and then one in each interval. Six at once is what the director
-    /// does with a rate of six in the same time; the recorded cases do not go
-    /// on for longer.
-    pub fn limit_icmp(&mut self, interval_ms: u32) -> Result<(), String> {
-        self.config.director.icmp_rate_per_s = 6000_u32.checked_div(interval_ms).unwrap_or(0);
-        self.apply_config()
-    }
-
-    /// Takes over changed addresses, routes and neighbors.
-    pub fn reconfigure(&mut self, network: &Network) -> Result<(), String> {
-        let Config {
-            ports,
-            routes,
-            neighbors,
-            ..
-        } = config_of(network);
-        self.config = Config {
-            ports,
-            routes,
-            neighbors,
-            ..self.config.clone()
-        };
-        self.apply_config()
-    }
-
-    /// The services with their servers.
-    pub fn services(&self) -> Vec<ServiceStatus> {
-        self.director.management.services()
-    }
-
-    /// The connections, as a client of the control socket gets them.
-    pub fn connections(&mut self) -> Result<Vec<ConnectionStatus>, String> {
-        let (reply, answer) = bounded(1);
-        let request = Request::Connections {
-            limit: CONNECTIONS_MAX,
-            service: None,
-        };
-        self.requests
-            .send(ControlRequest { request, reply })
-            .map_err(|_| "the director takes no requests".to_owned())?;
-        self.settle();
-        match answer.try_recv() {
-            Ok(Response::Connections {
-                connections,
-                truncated: false,
-                ..
-            }) => Ok(connections),
-            other => Err(format!(
-                "asked for the connections, the director answered {other:?}"
-            )),
-        }
-    }
-
-    /// Packets that have not gone back to where they came from.
-    pub fn packets_in_use(&self) -> usize {
-        self.network.packets_in_use()
-    }
-
     /// Lets the director run until there is nothing to do.
     #[expect(
         clippy::panic,
@@ -236,6 +127,122 @@ impl Lab {
             .map_err(|error| error.to_string())?;
         self.settle();
         Ok(())
+    }
+}
+
+impl Subject for Lab {
+    fn send(&mut self, port: u8, frame: &[u8]) -> Result<(), String> {
+        if !self.network.send(PortIndex(port), 0, frame) {
+            return Err(format!("port {port} did not receive the frame"));
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn take_sent(&mut self) -> Result<Vec<(u8, Vec<u8>)>, String> {
+        let sent = self.network.take_sent().into_iter();
+        Ok(sent.map(|(port, frame)| (port.0, frame)).collect())
+    }
+
+    fn knows_order_of_ports(&self) -> bool {
+        true
+    }
+
+    fn advance(&mut self, ms: u64) -> Result<(), String> {
+        self.now = self.now + ms;
+        self.settle();
+        Ok(())
+    }
+
+    fn seconds_lost(&self) -> u64 {
+        0
+    }
+
+    fn apply(&mut self, command: &Command) -> Result<Result<(), CommandError>, String> {
+        let result = self.director.management.apply(command);
+        self.settle();
+        Ok(result)
+    }
+
+    fn set_tunable(&mut self, name: &str, value: u32) -> Result<(), String> {
+        let mut tunables = self.config.director.tunables;
+        tunables
+            .set(name, value)
+            .map_err(|error| error.to_string())?;
+        self.config.director.tunables = tunables;
+        self.apply(&Command::SetTunables(tunables))?
+            .map_err(|error| error.to_string())
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        self.config.director.timeouts
+    }
+
+    fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), String> {
+        self.config.director.timeouts = timeouts;
+        self.apply(&Command::SetTimeouts(timeouts))?
+            .map_err(|error| error.to_string())
+    }
+
+    /// The kernel lets six through to a client and then one in each interval.
+    /// Six at once is what the director does with a rate of six in the same
+    /// time; the recorded cases do not go on for longer.
+    fn limit_icmp(&mut self, interval_ms: u32) -> Result<(), String> {
+        self.config.director.icmp_rate_per_s = 6000_u32.checked_div(interval_ms).unwrap_or(0);
+        self.apply_config()
+    }
+
+    fn reconfigure(&mut self, network: &Network) -> Result<(), String> {
+        let Config {
+            ports,
+            routes,
+            neighbors,
+            ..
+        } = config_of(network);
+        self.config = Config {
+            ports,
+            routes,
+            neighbors,
+            ..self.config.clone()
+        };
+        self.apply_config()
+    }
+
+    fn services(&mut self) -> Result<Vec<ServiceStatus>, String> {
+        Ok(self.director.management.services())
+    }
+
+    fn connections(&mut self) -> Result<Vec<ConnectionStatus>, String> {
+        let (reply, answer) = bounded(1);
+        let request = Request::Connections {
+            limit: CONNECTIONS_MAX,
+            service: None,
+        };
+        self.requests
+            .send(ControlRequest { request, reply })
+            .map_err(|_| "the director takes no requests".to_owned())?;
+        self.settle();
+        match answer.try_recv() {
+            Ok(Response::Connections {
+                connections,
+                truncated: false,
+                ..
+            }) => Ok(connections),
+            other => Err(format!(
+                "asked for the connections, the director answered {other:?}"
+            )),
+        }
+    }
+
+    /// Waits first, so that ARP gives up what waits for it.
+    fn finish(&mut self) -> Result<(), String> {
+        if self.network.packets_in_use() > 0 {
+            wait(self, PATIENCE_MS)?;
+        }
+        match self.network.packets_in_use() {
+            0 => Ok(()),
+            leaked => Err(format!("{leaked} packets are still in use")),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod network;
 mod output;
 mod replay;
 mod shell;
+mod subject;
 
 use std::{
     env,
@@ -29,7 +30,9 @@ use std::{
 };
 
 use case::Case;
+use lab::Lab;
 use lists::{Intended, NotYet};
+use network::Network;
 use pointsman::io::PortCapabilities;
 
 const NOT_YET: &str = include_str!("not_yet.txt");
@@ -193,7 +196,14 @@ impl Judge {
 
     /// Replays a case once; a panic is a failure of that case alone.
     fn replay_on(&self, case: &Case, capabilities: PortCapabilities) -> Result<(), String> {
-        let replay = || replay::replay(case, &self.intended, capabilities);
+        let start = |network: &Network| {
+            let macs = case.mac_director.each_ref().map(|mac| mac.parse());
+            let [Ok(first), Ok(second)] = macs else {
+                return Err("the MAC addresses of the director cannot be read".to_owned());
+            };
+            Lab::start(network, [first, second], capabilities)
+        };
+        let replay = || replay::replay(case, &self.intended, start);
         match catch_unwind(AssertUnwindSafe(replay)) {
             Ok(result) => result.map_err(|failure| failure.to_string()),
             Err(panic) => {

@@ -1,27 +1,24 @@
-//! Replaying one recorded case in a [`Lab`].
+//! Replaying one recorded case against a [`Subject`].
 
 use std::fmt;
 
-use pointsman::{
-    io::PortCapabilities,
-    ipvsadm::{self, Columns, Invocation, Listing, listing},
-};
+use pointsman::ipvsadm::{self, Columns, Invocation, Listing, listing};
 
 use super::{
     case::{Case, CommandStep, PacketStep, RecordedFrame, Step},
     frame::describe,
     interpret::{Action, interpret},
-    lab::Lab,
     lists::{Difference, Intended},
     mask::{Comparison, is_ignored},
     network::Network,
     output::RecordedOutput,
     shell,
+    subject::Subject,
 };
 
 /// Virtual time that a step waits for frames that the recording has and that
 /// have not come yet: three ARP requests a second apart and some to spare.
-const PATIENCE_MS: u64 = 5000;
+pub const PATIENCE_MS: u64 = 5000;
 
 /// The steps in which the virtual clock goes forward.
 const CLOCK_STEP_MS: u64 = 100;
@@ -53,12 +50,12 @@ impl fmt::Display for Failure {
 }
 
 /// Replays a case, and compares all that the director sends and prints.
-pub fn replay(
+pub fn replay<S: Subject>(
     case: &Case,
     intended: &Intended,
-    capabilities: PortCapabilities,
+    start: impl FnOnce(&Network) -> Result<S, String>,
 ) -> Result<(), Failure> {
-    let mut replay = Replay::new(case, capabilities)?;
+    let mut replay = Replay::new(case, start)?;
     for (index, step) in case.steps.iter().enumerate() {
         let intended = intended.of(&case.name, index);
         let (note, result) = match step {
@@ -75,26 +72,26 @@ pub fn replay(
             problem,
         })?;
     }
-    match replay.packets_left() {
-        0 => Ok(()),
-        leaked => Err(Failure {
-            step: case.steps.len(),
-            note: "end".to_owned(),
-            problem: format!("{leaked} packets are still in use"),
-        }),
-    }
+    replay.subject.finish().map_err(|problem| Failure {
+        step: case.steps.len(),
+        note: "end".to_owned(),
+        problem,
+    })
 }
 
-struct Replay<'a> {
+struct Replay<'a, S> {
     case: &'a Case,
-    lab: Lab,
+    subject: S,
     network: Network,
     /// Milliseconds from one `date` to the next.
     date_interval_ms: u64,
 }
 
-impl<'a> Replay<'a> {
-    fn new(case: &'a Case, capabilities: PortCapabilities) -> Result<Self, Failure> {
+impl<'a, S: Subject> Replay<'a, S> {
+    fn new(
+        case: &'a Case,
+        start: impl FnOnce(&Network) -> Result<S, String>,
+    ) -> Result<Self, Failure> {
         let failed = |problem: String| Failure {
             step: 0,
             note: "network set-up".to_owned(),
@@ -112,16 +109,10 @@ impl<'a> Replay<'a> {
                 Err(refusal) => return Err(failed(refusal.to_string())),
             }
         }
-        let macs = case.mac_director.each_ref().map(|mac| mac.parse());
-        let [Ok(first), Ok(second)] = macs else {
-            return Err(failed(
-                "the MAC addresses of the director cannot be read".to_owned(),
-            ));
-        };
-        let lab = Lab::start(&network, [first, second], capabilities).map_err(failed)?;
+        let subject = start(&network).map_err(failed)?;
         Ok(Self {
             case,
-            lab,
+            subject,
             network,
             date_interval_ms: date_interval_ms(case),
         })
@@ -132,7 +123,7 @@ impl<'a> Replay<'a> {
         step: &PacketStep,
         intended: Option<&Difference>,
     ) -> Result<(), String> {
-        self.lab.send(step.nic, &step.frame)?;
+        self.subject.send(step.nic, &step.frame)?;
         self.compare_frames(&step.out, intended)
     }
 
@@ -146,7 +137,8 @@ impl<'a> Replay<'a> {
         if expected == Some(&step.output) {
             return Err("the intended output is the recorded one".to_owned());
         }
-        let mut recorded = RecordedOutput::new(expected.unwrap_or(&step.output), index);
+        let lost_s = self.subject.seconds_lost();
+        let mut recorded = RecordedOutput::new(expected.unwrap_or(&step.output), index, lost_s);
         let mut shell = ShellState::default();
         for pipeline in shell::parse(&step.cmd)? {
             let action = interpret(&pipeline).map_err(|refusal| refusal.to_string())?;
@@ -174,26 +166,26 @@ impl<'a> Replay<'a> {
                 shell.exit_code = *code;
                 return recorded.take_lines(message);
             }
-            Action::Tunable(name, value) => self.lab.set_tunable(name, *value)?,
+            Action::Tunable(name, value) => self.subject.set_tunable(name, *value)?,
             Action::IcmpInterval(interval_ms) => {
-                self.lab.limit_icmp(*interval_ms)?;
+                self.subject.limit_icmp(*interval_ms)?;
             }
             Action::Network(change) => {
                 self.network
                     .change(change)
                     .map_err(|refusal| refusal.to_string())?;
-                self.lab.reconfigure(&self.network)?;
+                self.subject.reconfigure(&self.network)?;
             }
             Action::SleepMs(ms) => {
-                self.wait(*ms);
+                self.wait(*ms)?;
                 shell.slept_ms += ms;
             }
             Action::Date => {
-                self.wait(self.date_interval_ms);
+                self.wait(self.date_interval_ms)?;
                 recorded.take_line();
             }
             Action::ReadConnections => {
-                let text = listing::proc_connections(&self.lab.connections()?);
+                let text = listing::proc_connections(&self.subject.connections()?);
                 return recorded.take_connections(&text);
             }
             Action::Print(text) => {
@@ -215,19 +207,19 @@ impl<'a> Replay<'a> {
         shell.exit_code = 0;
         match invocation {
             Invocation::Change(command) => {
-                let Err(error) = self.lab.apply(command) else {
+                let Err(error) = self.subject.apply(command)? else {
                     return Ok(String::new());
                 };
                 shell.exit_code = 255;
                 Ok(ipvsadm::error_message(command, &error))
             }
             Invocation::SetTimeouts(seconds) => {
-                let timeouts = ipvsadm::set_timeouts(self.lab.timeouts(), *seconds);
-                self.lab.set_timeouts(timeouts)?;
+                let timeouts = ipvsadm::set_timeouts(self.subject.timeouts(), *seconds);
+                self.subject.set_timeouts(timeouts)?;
                 Ok(String::new())
             }
             Invocation::List(listing) => self.list(*listing, shell),
-            Invocation::Save => Ok(listing::save(&self.lab.services())),
+            Invocation::Save => self.subject.saved(),
             Invocation::Restore | Invocation::Help => {
                 Err("the replay has no text to compare this with".to_owned())
             }
@@ -242,7 +234,7 @@ impl<'a> Replay<'a> {
                 exact,
                 sorted,
             } => {
-                let mut services = self.lab.services();
+                let mut services = self.subject.services()?;
                 if let Some(key) = only {
                     services.retain(|service| service.key == key);
                     if services.is_empty() {
@@ -252,28 +244,14 @@ impl<'a> Replay<'a> {
                 }
                 listing::services(&services, columns, only.is_none(), sorted, exact)
             }
-            Listing::Connections => listing::connections(&self.lab.connections()?),
-            Listing::Timeouts => listing::timeouts(self.lab.timeouts()),
+            Listing::Connections => self.subject.listed_connections()?,
+            Listing::Timeouts => listing::timeouts(self.subject.timeouts()),
             Listing::Daemon => String::new(),
         })
     }
 
-    fn wait(&mut self, ms: u64) {
-        let mut left_ms = ms;
-        while left_ms > 0 {
-            let step_ms = left_ms.min(CLOCK_STEP_MS);
-            self.lab.advance(step_ms);
-            left_ms -= step_ms;
-        }
-    }
-
-    /// Packets in use at the end, when there has been time for ARP to give up
-    /// what waits for it.
-    fn packets_left(&mut self) -> usize {
-        if self.lab.packets_in_use() > 0 {
-            self.wait(PATIENCE_MS);
-        }
-        self.lab.packets_in_use()
+    fn wait(&mut self, ms: u64) -> Result<(), String> {
+        wait(&mut self.subject, ms)
     }
 
     /// Compares what was sent in this step. Waits while frames are missing.
@@ -294,12 +272,15 @@ impl<'a> Replay<'a> {
             Some(frames) => frames.iter().collect(),
             None => recorded.clone(),
         };
-        let mut ours = self.take_frames();
+        let mut ours = self.take_frames()?;
         let mut waited_ms = 0;
         while ours.len() < expected.len() && waited_ms < PATIENCE_MS {
-            self.lab.advance(CLOCK_STEP_MS);
+            self.subject.advance(CLOCK_STEP_MS)?;
             waited_ms += CLOCK_STEP_MS;
-            ours.extend(self.take_frames());
+            ours.extend(self.take_frames()?);
+        }
+        if !self.subject.knows_order_of_ports() {
+            ours = in_order_of(&expected, ours);
         }
         if let Some(entry) = intended.filter(|_| meant.is_some())
             && self.difference(&recorded, &ours).is_none()
@@ -313,10 +294,10 @@ impl<'a> Replay<'a> {
         self.difference(&expected, &ours).map_or(Ok(()), Err)
     }
 
-    fn take_frames(&mut self) -> Vec<(u8, Vec<u8>)> {
-        let mut frames = self.lab.take_sent();
+    fn take_frames(&mut self) -> Result<Vec<(u8, Vec<u8>)>, String> {
+        let mut frames = self.subject.take_sent()?;
         frames.retain(|(_, frame)| !is_ignored(frame) && !is_gratuitous_arp(frame));
-        frames
+        Ok(frames)
     }
 
     /// What distinguishes our frames from those expected, if anything.
@@ -358,6 +339,30 @@ impl<'a> Replay<'a> {
             .collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
+}
+
+/// Lets time pass in small steps.
+pub fn wait(subject: &mut impl Subject, ms: u64) -> Result<(), String> {
+    let mut left_ms = ms;
+    while left_ms > 0 {
+        let step_ms = left_ms.min(CLOCK_STEP_MS);
+        subject.advance(step_ms)?;
+        left_ms -= step_ms;
+    }
+    Ok(())
+}
+
+/// Frames in the order of those expected as far as their ports go, in which
+/// they themselves stay in order.
+fn in_order_of(expected: &[&RecordedFrame], mut frames: Vec<(u8, Vec<u8>)>) -> Vec<(u8, Vec<u8>)> {
+    let mut ordered = Vec::with_capacity(frames.len());
+    for expected in expected {
+        if let Some(at) = frames.iter().position(|(port, _)| *port == expected.nic) {
+            ordered.push(frames.remove(at));
+        }
+    }
+    ordered.append(&mut frames);
+    ordered
 }
 
 /// What the commands of one step hand on to each other.

@@ -25,7 +25,7 @@ IPVS connection entries
 TCP 15:00  ESTABLISHED 203.0.113.7:53001  198.51.100.10:80   10.0.0.12:80
 TCP 01:00  SYN_RECV    203.0.113.7:53004  198.51.100.10:80   10.0.0.13:80
 ";
-    let mut recorded = RecordedOutput::new(CONNECTIONS, 0);
+    let mut recorded = RecordedOutput::new(CONNECTIONS, 0, 0);
     assert_eq!(recorded.take_connections(ours), Ok(()));
     assert_eq!(recorded.finish(), Ok(()));
 }
@@ -39,7 +39,7 @@ fn connection_with_another_state_time_or_server_differs() {
         ("10.0.0.13", "10.0.0.11"),
         ("203.0.113.7:53004", "203.0.113.7:53005"),
     ] {
-        let mut recorded = RecordedOutput::new(CONNECTIONS, 0);
+        let mut recorded = RecordedOutput::new(CONNECTIONS, 0, 0);
         assert!(
             recorded
                 .take_connections(&CONNECTIONS.replace(from, to))
@@ -47,7 +47,7 @@ fn connection_with_another_state_time_or_server_differs() {
             "{to}"
         );
     }
-    let mut recorded = RecordedOutput::new(CONNECTIONS, 0);
+    let mut recorded = RecordedOutput::new(CONNECTIONS, 0, 0);
     let lines: Vec<&str> = CONNECTIONS.lines().take(3).collect();
     assert!(recorded.take_connections(&lines.join("\n")).is_err());
 }
@@ -55,14 +55,14 @@ fn connection_with_another_state_time_or_server_differs() {
 #[test]
 fn outputs_of_several_commands_are_told_apart() {
     let text = format!("{SERVICES}{CONNECTIONS}{SERVICES}");
-    let mut recorded = RecordedOutput::new(&text, 0);
+    let mut recorded = RecordedOutput::new(&text, 0, 0);
     assert_eq!(recorded.take_services(SERVICES, true), Ok(()));
     assert_eq!(recorded.take_connections(CONNECTIONS), Ok(()));
     assert_eq!(recorded.take_services(SERVICES, true), Ok(()));
     assert_eq!(recorded.finish(), Ok(()));
 
     let text = SERVICES.repeat(2);
-    let mut recorded = RecordedOutput::new(&text, 0);
+    let mut recorded = RecordedOutput::new(&text, 0, 0);
     assert_eq!(recorded.take_services(SERVICES, true), Ok(()));
     assert!(recorded.finish().is_err());
 }
@@ -74,7 +74,7 @@ Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
 TCP CB007107 BB81 C633640A 0050 0A00000B 0050 ESTABLISHED     893
 ";
     let text = format!("{proc}{CONNECTIONS}");
-    let mut recorded = RecordedOutput::new(&text, 0);
+    let mut recorded = RecordedOutput::new(&text, 0, 0);
     assert_eq!(recorded.take_connections(proc), Ok(()));
     assert_eq!(recorded.take_connections(CONNECTIONS), Ok(()));
     assert_eq!(recorded.finish(), Ok(()));
@@ -82,7 +82,7 @@ TCP CB007107 BB81 C633640A 0050 0A00000B 0050 ESTABLISHED     893
 
 #[test]
 fn other_counts_of_connections_differ() {
-    let mut recorded = RecordedOutput::new(SERVICES, 0);
+    let mut recorded = RecordedOutput::new(SERVICES, 0, 0);
     let ours = SERVICES.replace("1      1          0", "1      0          1");
     assert!(recorded.take_services(&ours, true).is_err());
 }
@@ -90,9 +90,9 @@ fn other_counts_of_connections_differ() {
 #[test]
 fn unknown_lines_may_stand_only_where_they_are_expected() {
     let text = format!("Ip: Forwarding DefaultTTL\n{SERVICES}");
-    let mut recorded = RecordedOutput::new(&text, 0);
+    let mut recorded = RecordedOutput::new(&text, 0, 0);
     assert!(recorded.take_services(SERVICES, true).is_err());
-    let mut recorded = RecordedOutput::new(&text, 0);
+    let mut recorded = RecordedOutput::new(&text, 0, 0);
     recorded.expect_unknown();
     assert_eq!(recorded.take_services(SERVICES, true), Ok(()));
     assert_eq!(recorded.finish(), Ok(()));
@@ -100,7 +100,7 @@ fn unknown_lines_may_stand_only_where_they_are_expected() {
 
 #[test]
 fn exact_lines_must_be_equal() {
-    let mut recorded = RecordedOutput::new("No such service\nrc=255\n", 0);
+    let mut recorded = RecordedOutput::new("No such service\nrc=255\n", 0, 0);
     assert_eq!(recorded.take_lines("No such service"), Ok(()));
     assert!(recorded.take_lines("rc=0").is_err());
 }
