@@ -159,9 +159,35 @@ pub enum TunnelKind {
     Gue {
         /// The destination port of the outer UDP header.
         l4_port: u16,
-        /// Whether the outer UDP header has a checksum.
-        checksum: bool,
+        /// What becomes of the checksum of the outer UDP header.
+        checksum: GueChecksum,
     },
+}
+
+/// The checksums of a GUE tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GueChecksum {
+    /// The outer UDP header has none.
+    #[default]
+    None,
+    /// The outer UDP header has one.
+    Outer,
+    /// The outer UDP header has one, and an inner checksum that its sender has
+    /// left to hardware is left to the real server
+    /// (draft-herbert-remotecsumoffload-02).
+    ///
+    /// Nothing that comes from a network has such a checksum, only what a host
+    /// sends itself, so that the bytes are those of [`Outer`](Self::Outer).
+    /// Linux IPVS, too, sends no other ones for packets that it forwards.
+    Remote,
+}
+
+impl GueChecksum {
+    /// Whether the outer UDP header has a checksum.
+    pub const fn is_outer_present(self) -> bool {
+        !matches!(self, Self::None)
+    }
 }
 
 impl TunnelKind {
@@ -191,13 +217,21 @@ impl TunnelKind {
 }
 
 impl fmt::Display for TunnelKind {
-    /// As `ipvsadm --tun-info` shows it: `gue:6080:+c`.
+    /// As `ipvsadm --tun-info` shows it: `gue:6080:+c`, `gue:6080:r+c`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = |checksum| if checksum { '+' } else { '-' };
         match *self {
             Self::Ipip => f.pad("ipip"),
             Self::Gre { checksum } => f.pad(&format!("gre:{}c", sign(checksum))),
-            Self::Gue { l4_port, checksum } => f.pad(&format!("gue:{l4_port}:{}c", sign(checksum))),
+            Self::Gue { l4_port, checksum } => {
+                let remote = if checksum == GueChecksum::Remote {
+                    "r"
+                } else {
+                    ""
+                };
+                let sign = sign(checksum.is_outer_present());
+                f.pad(&format!("gue:{l4_port}:{remote}{sign}c"))
+            }
         }
     }
 }

@@ -90,7 +90,12 @@ fn interpose<P: Packet>(packet: &mut P, inner: Inner, server: &ServerForwarding)
         TunnelKind::Ipip => {}
         TunnelKind::Gre { checksum } => gre::write(frame, l3_offset, checksum)?,
         TunnelKind::Gue { l4_port, checksum } => {
-            gue::write(frame, l3_offset, server, (l4_port, checksum))?;
+            gue::write(
+                frame,
+                l3_offset,
+                server,
+                (l4_port, checksum.is_outer_present()),
+            )?;
         }
     }
     let header_len = server.tunnel.header_len();

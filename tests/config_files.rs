@@ -19,7 +19,7 @@ use pointsman::{
         RouteAction, check_report, memory_need, needs_restart,
     },
     scheduler::SchedulerKind,
-    service::{Protocol, ServerOptions, Timeouts, Tunables, TunnelKind},
+    service::{GueChecksum, Protocol, ServerOptions, Timeouts, Tunables, TunnelKind},
     wire::ethernet::MacAddr,
 };
 use proptest::{collection::vec, prelude::*};
@@ -149,6 +149,11 @@ tunnel_checksum = true
 address = "10.1.0.12"
 weight = 65535
 tunnel = "gre"
+
+[[service.real_server]]
+address = "10.1.0.13"
+tunnel = "gue"
+tunnel_remote_checksum = true
 
 [[service]]
 address = "198.51.100.10:53"
@@ -471,7 +476,7 @@ fn services_are_as_written_and_in_their_order() {
                 lower_threshold: 10,
                 tunnel: TunnelKind::Gue {
                     l4_port: 6081,
-                    checksum: true,
+                    checksum: GueChecksum::Outer,
                 },
             },
         ),
@@ -482,6 +487,16 @@ fn services_are_as_written_and_in_their_order() {
                 upper_threshold: 0,
                 lower_threshold: 0,
                 tunnel: TunnelKind::Gre { checksum: false },
+            },
+        ),
+        (
+            "10.1.0.13",
+            ServerOptions {
+                tunnel: TunnelKind::Gue {
+                    l4_port: 6080,
+                    checksum: GueChecksum::Remote,
+                },
+                ..ServerOptions::default()
             },
         ),
     ];
@@ -506,8 +521,8 @@ MTU 9000, VLAN 100
 workers   2 on cores 2, 3; management on core 1
 routes    5, 2 of them unreachable or blackhole
 neighbors 1 permanent
-services  2, with 3 real servers
-  UDP 198.51.100.10:53       lc   2 real servers
+services  2, with 4 real servers
+  UDP 198.51.100.10:53       lc   3 real servers
   TCP 198.51.100.10:53       wlc  1 real server
 memory    1 MiB for 2048 connections on each of 2 workers
           149 MiB for packet buffers, of the 256 MiB that DPDK takes (ordinary pages)

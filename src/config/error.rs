@@ -599,6 +599,12 @@ pub enum Problem {
         /// The kinds of tunnels that have it.
         tunnels: &'static str,
     },
+    /// Remote checksum offload without the checksum that it needs.
+    #[error(
+        "`tunnel_remote_checksum` needs the checksum of the outer header; write \
+         `tunnel_checksum = true` or remove it"
+    )]
+    RemoteChecksumAlone,
     /// A real server that no route leads to.
     #[error(
         "no route leads to real server {rip}; write a [[route]] with `to = \"{to}\"` (or its \

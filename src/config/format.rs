@@ -160,6 +160,7 @@ pub(super) static REAL_SERVER: TableFormat = TableFormat {
         key("tunnel", "\"gue\""),
         key("tunnel_port", "6080"),
         key("tunnel_checksum", "true"),
+        key("tunnel_remote_checksum", "true"),
     ],
 };
 

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     scheduler::{SchedulerFlags, SchedulerKind},
     service::{
-        GUE_L4_PORT, Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, TunnelKind,
-        WEIGHT_MAX,
+        GUE_L4_PORT, GueChecksum, Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions,
+        TunnelKind, WEIGHT_MAX,
     },
 };
 
@@ -211,7 +211,7 @@ fn read_server_options(table: &TableReader<'_, '_>, findings: &mut Findings<'_>)
     options
 }
 
-/// `tunnel`, `tunnel_port` and `tunnel_checksum`.
+/// `tunnel`, `tunnel_port`, `tunnel_checksum` and `tunnel_remote_checksum`.
 fn read_tunnel(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> TunnelKind {
     let kinds = [
         ("ipip", TunnelKind::Ipip),
@@ -223,6 +223,13 @@ fn read_tunnel(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Tunn
     let kind = kind.map(Spanned::into_inner).unwrap_or_default();
     let port = table.number("tunnel_port", 1..=u16::MAX, "", findings);
     let checksum = table.switch("tunnel_checksum", findings);
+    let remote = table.switch("tunnel_remote_checksum", findings);
+    if remote == Some(true)
+        && checksum == Some(false)
+        && let Some(span) = table.value_span("tunnel_checksum")
+    {
+        findings.refuse(span, Problem::RemoteChecksumAlone);
+    }
 
     let mut refuse = |key, tunnels| {
         if let Some(span) = table.value_span(key).filter(|_| !kind_is_wrong) {
@@ -231,6 +238,7 @@ fn read_tunnel(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Tunn
     };
     if !matches!(kind, TunnelKind::Gue { .. }) {
         refuse("tunnel_port", "`tunnel = \"gue\"`");
+        refuse("tunnel_remote_checksum", "`tunnel = \"gue\"`");
     }
     if kind == TunnelKind::Ipip {
         refuse("tunnel_checksum", "`tunnel = \"gue\"` and `\"gre\"`");
@@ -241,13 +249,17 @@ fn read_tunnel(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Tunn
         TunnelKind::Gre { .. } => TunnelKind::Gre { checksum },
         TunnelKind::Gue { l4_port, .. } => TunnelKind::Gue {
             l4_port: port.map_or(l4_port, Spanned::into_inner),
-            checksum,
+            checksum: match remote {
+                Some(true) => GueChecksum::Remote,
+                _ if checksum => GueChecksum::Outer,
+                _ => GueChecksum::None,
+            },
         },
     }
 }
 
 const GUE_DEFAULT: TunnelKind = TunnelKind::Gue {
     l4_port: GUE_L4_PORT,
-    checksum: false,
+    checksum: GueChecksum::None,
 };
 const CONNECTIONS: &str = " connections";

@@ -78,7 +78,9 @@ impl<'a> TunnelError<'a> {
             _ if is_later_fragment => Some(&[]),
             TunnelKind::Ipip => Some(self.payload),
             TunnelKind::Gre { checksum } => inner_of_gre(self.payload, checksum),
-            TunnelKind::Gue { l4_port, checksum } => inner_of_gue(self.payload, l4_port, checksum),
+            TunnelKind::Gue { l4_port, checksum } => {
+                inner_of_gue(self.payload, l4_port, checksum.is_outer_present())
+            }
         }
     }
 }

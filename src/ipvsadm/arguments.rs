@@ -21,7 +21,8 @@ use crate::{
     control::command::{Command, CommandError},
     scheduler::{SchedulerFlags, SchedulerKind},
     service::{
-        Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, TunnelKind,
+        GueChecksum, Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts,
+        TunnelKind,
     },
 };
 
@@ -494,22 +495,27 @@ impl Arguments {
     }
 
     fn tunnel(&self) -> Result<TunnelKind, ArgumentError> {
-        if self.tun_remcsum {
-            return Err(unsupported("remote checksum offload"));
-        }
+        let gue_checksum = match (self.tun_nocsum, self.tun_csum, self.tun_remcsum) {
+            (_, false, false) => GueChecksum::None,
+            (false, true, false) => GueChecksum::Outer,
+            (false, false, true) => GueChecksum::Remote,
+            _ => return Err(invalid("a tunnel with more than one kind of checksum", 2)),
+        };
         let checksum = self.tun_csum;
-        if checksum && self.tun_nocsum {
-            return Err(invalid("a tunnel with and without checksum", 2));
-        }
+        let is_plain = !self.tun_nocsum && gue_checksum == GueChecksum::None;
         match (self.tun_type.as_deref(), self.tun_port) {
-            (None | Some("ipip"), None) if !checksum && !self.tun_nocsum => Ok(TunnelKind::Ipip),
+            (None | Some("ipip"), None) if is_plain => Ok(TunnelKind::Ipip),
             (None | Some("ipip"), _) => {
                 Err(invalid("tunnel options need --tun-type gue or gre", 2))
             }
-            (Some("gue"), Some(l4_port)) if l4_port > 0 => {
-                Ok(TunnelKind::Gue { l4_port, checksum })
-            }
+            (Some("gue"), Some(l4_port)) if l4_port > 0 => Ok(TunnelKind::Gue {
+                l4_port,
+                checksum: gue_checksum,
+            }),
             (Some("gue"), _) => Err(invalid("a gue tunnel needs --tun-port", 2)),
+            (Some("gre"), _) if self.tun_remcsum => {
+                Err(invalid("a gre tunnel has no remote checksum", 2))
+            }
             (Some("gre"), None) => Ok(TunnelKind::Gre { checksum }),
             (Some("gre"), Some(_)) => Err(invalid("a gre tunnel has no port", 2)),
             (Some(_), _) => Err(invalid("illegal tunnel type specified", 2)),

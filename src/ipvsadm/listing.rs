@@ -7,7 +7,9 @@ use std::{fmt::Write as _, net::SocketAddr};
 use super::Columns;
 use crate::{
     control::status::{ConnectionStatus, ServerStatus, ServiceStatus, Statistics},
-    service::{Protocol, ServerOptions, ServiceKey, ServiceOptions, Timeouts, TunnelKind},
+    service::{
+        GueChecksum, Protocol, ServerOptions, ServiceKey, ServiceOptions, Timeouts, TunnelKind,
+    },
 };
 
 /// `ipvsadm -Ln`: `title` is left out when one service is asked for.
@@ -129,16 +131,15 @@ pub fn save(listed: &[ServiceStatus]) -> String {
 }
 
 fn saved_tunnel(tunnel: TunnelKind) -> String {
-    let option = |checksum| {
-        if checksum {
-            "--tun-csum"
-        } else {
-            "--tun-nocsum"
-        }
+    let option = |checksum| match checksum {
+        GueChecksum::None => "--tun-nocsum",
+        GueChecksum::Outer => "--tun-csum",
+        GueChecksum::Remote => "--tun-remcsum",
     };
     match tunnel {
         TunnelKind::Ipip => "ipip".to_owned(),
-        TunnelKind::Gre { checksum } => format!("gre {}", option(checksum)),
+        TunnelKind::Gre { checksum: false } => format!("gre {}", option(GueChecksum::None)),
+        TunnelKind::Gre { checksum: true } => format!("gre {}", option(GueChecksum::Outer)),
         TunnelKind::Gue { l4_port, checksum } => {
             format!("gue --tun-port {l4_port} {}", option(checksum))
         }

@@ -527,6 +527,53 @@ director.toml:9: `tunnel_checksum` is for `tunnel = "gue"` and `"gre"` only; wri
 }
 
 #[test]
+fn remote_checksum_of_gre_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+tunnel = "gre"
+tunnel_remote_checksum = true
+"#,
+        r#"
+director.toml:10: `tunnel_remote_checksum` is for `tunnel = "gue"` only; write that too, or remove this one
+    tunnel_remote_checksum = true
+                             ^^^^
+"#,
+    );
+}
+
+#[test]
+fn remote_checksum_without_the_outer_one_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+tunnel = "gue"
+tunnel_checksum = false
+tunnel_remote_checksum = true
+"#,
+        r"
+director.toml:10: `tunnel_remote_checksum` needs the checksum of the outer header; write `tunnel_checksum = true` or remove it
+    tunnel_checksum = false
+                      ^^^^^
+",
+    );
+}
+
+#[test]
 fn tunnel_port_0_is_refused() {
     refused(
         r#"

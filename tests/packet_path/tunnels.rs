@@ -9,7 +9,7 @@ use pointsman::{
     control::command::Command,
     io::PortCapabilities,
     scheduler::SchedulerKind,
-    service::{Protocol, ServerOptions, ServiceOptions, TunnelKind},
+    service::{GueChecksum, Protocol, ServerOptions, ServiceOptions, TunnelKind},
 };
 use proptest::prelude::*;
 
@@ -25,10 +25,10 @@ use crate::{
 
 pub(crate) const GRE: TunnelKind = TunnelKind::Gre { checksum: false };
 pub(crate) const GRE_SUM: TunnelKind = TunnelKind::Gre { checksum: true };
-pub(crate) const GUE: TunnelKind = gue(false);
-pub(crate) const GUE_SUM: TunnelKind = gue(true);
+pub(crate) const GUE: TunnelKind = gue(GueChecksum::None);
+pub(crate) const GUE_SUM: TunnelKind = gue(GueChecksum::Outer);
 
-const fn gue(checksum: bool) -> TunnelKind {
+const fn gue(checksum: GueChecksum) -> TunnelKind {
     TunnelKind::Gue {
         l4_port: 6081,
         checksum,
@@ -36,8 +36,13 @@ const fn gue(checksum: bool) -> TunnelKind {
 }
 
 /// Each with its largest inner packet at an MTU of 1500, from recordings.
-const TUNNELS: [(TunnelKind, usize); 4] =
-    [(GRE, 1476), (GRE_SUM, 1472), (GUE, 1468), (GUE_SUM, 1468)];
+const TUNNELS: [(TunnelKind, usize); 5] = [
+    (GRE, 1476),
+    (GRE_SUM, 1472),
+    (GUE, 1468),
+    (GUE_SUM, 1468),
+    (gue(GueChecksum::Remote), 1468),
+];
 
 fn options(tunnel: TunnelKind) -> ServerOptions {
     ServerOptions {
@@ -95,7 +100,7 @@ fn decapsulate(payload: &[u8], tunnel: TunnelKind) -> (&[u8], u16) {
             assert_eq!(word(2), l4_port);
             assert_eq!(usize::from(word(4)), payload.len());
             assert_eq!(payload[8..12], [0, 4, 0, 0]);
-            if has_sum {
+            if has_sum.is_outer_present() {
                 let addresses = [SERVER_SIDE.octets(), server(11).octets()].concat();
                 let pseudo = [&addresses[..], &[0, 17], &payload[4..6], payload].concat();
                 assert_eq!(checksum(&pseudo), 0);
@@ -131,7 +136,7 @@ fn check_by_etherparse(frame: &[u8], tunnel: TunnelKind) {
     };
     let header = udp.to_header();
     assert_eq!(usize::from(header.length), 8 + udp.payload().len());
-    if checksum {
+    if checksum.is_outer_present() {
         let sum = header.calc_checksum_ipv4(&ip.header().to_header(), udp.payload());
         assert_eq!(header.checksum, sum.unwrap());
     }
@@ -310,7 +315,7 @@ fn a_gue_tunnel_to_port_0_is_refused() {
     let mut lab = lab(GUE);
     let tunnel = TunnelKind::Gue {
         l4_port: 0,
-        checksum: false,
+        checksum: GueChecksum::None,
     };
     let command = Command::EditServer(web(), server_key(11), options(tunnel));
     let error = lab.director.management.apply(&command).unwrap_err();

@@ -134,7 +134,7 @@ mod tests {
     use crate::{
         control::status::Statistics,
         scheduler::SchedulerKind,
-        service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions},
+        service::{GueChecksum, Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions},
         wire::ethernet::MacAddr,
     };
 
@@ -164,7 +164,7 @@ mod tests {
     fn with_tunnel(mut server: ServerStatus) -> ServerStatus {
         server.options.tunnel = TunnelKind::Gue {
             l4_port: 6080,
-            checksum: true,
+            checksum: GueChecksum::Outer,
         };
         server
     }

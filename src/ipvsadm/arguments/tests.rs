@@ -270,14 +270,21 @@ fn server_commands_take_a_tunnel() {
             "--tun-type gue --tun-port 6080",
             TunnelKind::Gue {
                 l4_port: 6080,
-                checksum: false,
+                checksum: GueChecksum::None,
             },
         ),
         (
             "--tun-type gue --tun-port 6081 --tun-csum",
             TunnelKind::Gue {
                 l4_port: 6081,
-                checksum: true,
+                checksum: GueChecksum::Outer,
+            },
+        ),
+        (
+            "--tun-type gue --tun-port 6081 --tun-remcsum",
+            TunnelKind::Gue {
+                l4_port: 6081,
+                checksum: GueChecksum::Remote,
             },
         ),
     ] {
@@ -338,10 +345,6 @@ fn what_this_version_cannot_do_is_named() {
         ),
         ("-A -f 5 -s rr", "a service by firewall mark"),
         ("-A -f 6 -6 -s rr", "a service by firewall mark"),
-        (
-            "-a -t 198.51.100.10:80 -r 10.0.0.11 -i --tun-type gue --tun-port 6080 --tun-remcsum",
-            "remote checksum offload",
-        ),
         (
             "--start-daemon master --syncid 7 --mcast-interface vec1",
             "connection synchronisation",

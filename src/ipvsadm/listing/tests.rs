@@ -223,9 +223,10 @@ fn tunnels_are_listed_and_saved_as_recorded() {
         options: ServiceOptions::from(SchedulerKind::Rr),
         statistics: Statistics::default(),
         servers: vec![
+            with("10.0.0.13", gue(GueChecksum::Remote)),
             with("10.0.0.14", TunnelKind::Gre { checksum: true }),
-            with("10.0.0.12", gue(true)),
-            with("10.0.0.11", gue(false)),
+            with("10.0.0.12", gue(GueChecksum::Outer)),
+            with("10.0.0.11", gue(GueChecksum::None)),
         ],
     };
     let listed = [listed];
@@ -237,6 +238,7 @@ Prot LocalAddress:Port Scheduler Flags
 TCP  198.51.100.10:443 rr
   -> 10.0.0.11:443                Tunnel  gue:6080:-c   1      0          0         
   -> 10.0.0.12:443                Tunnel  gue:6080:+c   1      0          0         
+  -> 10.0.0.13:443                Tunnel  gue:6080:r+c  1      0          0         
   -> 10.0.0.14:443                Tunnel  gre:+c        1      0          0         
 "
     );
@@ -246,6 +248,7 @@ TCP  198.51.100.10:443 rr
 -A -t 198.51.100.10:443 -s rr
 -a -t 198.51.100.10:443 -r 10.0.0.11:443 -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum
 -a -t 198.51.100.10:443 -r 10.0.0.12:443 -i -w 1 --tun-type gue --tun-port 6080 --tun-csum
+-a -t 198.51.100.10:443 -r 10.0.0.13:443 -i -w 1 --tun-type gue --tun-port 6080 --tun-remcsum
 -a -t 198.51.100.10:443 -r 10.0.0.14:443 -i -w 1 --tun-type gre --tun-csum
 "
     );

@@ -5,7 +5,7 @@ use crate::{
     control::status::{NextHopStatus, ServerStatus, ServiceStatus, Statistics},
     ipvsadm::listing::save,
     scheduler::{SchedulerFlags, SchedulerKind},
-    service::{Protocol, TunnelKind},
+    service::{GueChecksum, Protocol, TunnelKind},
 };
 
 /// Recorded in `09_formats`, without what a director cannot have.
@@ -198,11 +198,19 @@ fn real_servers_of_a_refused_service_are_not_complained_about() {
     assert_eq!(problems(text), [(1, line, why.to_owned())]);
 }
 
+fn gue_checksum() -> impl Strategy<Value = GueChecksum> {
+    prop_oneof![
+        Just(GueChecksum::None),
+        Just(GueChecksum::Outer),
+        Just(GueChecksum::Remote),
+    ]
+}
+
 fn tunnel() -> impl Strategy<Value = TunnelKind> {
     prop_oneof![
         Just(TunnelKind::Ipip),
         any::<bool>().prop_map(|checksum| TunnelKind::Gre { checksum }),
-        (1..=u16::MAX, any::<bool>())
+        (1..=u16::MAX, gue_checksum())
             .prop_map(|(l4_port, checksum)| TunnelKind::Gue { l4_port, checksum }),
     ]
 }
