@@ -23,7 +23,7 @@ const FUNCTIONS: &str = "dpdk_shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte
     |rte_ring_(create|free)|rte_eth_from_rings\
     |rte_eth_dev_(get_port_by_name|get_name_by_port|info_get|configure|adjust_nb_rx_tx_desc|start\
     |stop|close|default_mac_addr_set|get_mtu|set_mtu|socket_id)\
-    |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_promiscuous_disable\
+    |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_(promiscuous_(en|dis)able|allmulticast_enable)\
     |rte_eth_stats_(get|reset)|rte_eth_find_next_owned_by";
 
 const VARIABLES: &str = "CONST_.*|rte_eth_fp_ops|RTE_MAX_ETHPORTS|RTE_MAX_LCORE\

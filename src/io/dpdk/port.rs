@@ -299,20 +299,32 @@ impl Handle {
         settings.check("be started", unsafe {
             dpdk_sys::rte_eth_dev_start(self.id)
         })?;
-        // Frames to other MAC addresses are not for us. Software ports mostly
-        // cannot filter; then the packet path does.
-        // SAFETY: the port exists.
-        let result = unsafe { dpdk_sys::rte_eth_promiscuous_disable(self.id) };
-        if result != 0 {
-            log::debug!(
-                "port {}: stays promiscuous: {}",
-                settings.name,
-                error_text(result)
-            );
-        }
+        self.set_filter(settings);
         // SAFETY: the port exists. Where it fails, counters go on.
         unsafe { dpdk_sys::rte_eth_stats_reset(self.id) };
         Ok(())
+    }
+
+    /// Frames to other MAC addresses are not for us, but those to groups are:
+    /// IPv6 neighbors ask there. Software ports mostly cannot filter, or not
+    /// by groups; then the packet path does.
+    fn set_filter(&self, settings: &PortSettings) {
+        // SAFETY: the port exists.
+        let all_groups = unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.id) };
+        let result = if all_groups == 0 {
+            // SAFETY: the port exists.
+            unsafe { dpdk_sys::rte_eth_promiscuous_disable(self.id) }
+        } else {
+            // SAFETY: the port exists.
+            unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.id) }
+        };
+        log::debug!(
+            "port {}: all groups: {}, promiscuous {}: {}",
+            settings.name,
+            error_text(all_groups),
+            if all_groups == 0 { "off" } else { "on" },
+            error_text(result)
+        );
     }
 
     fn configure(&self, plan: &Plan<'_>) -> Result<(), PortError> {
