@@ -29,6 +29,7 @@ pub mod status;
 mod token_bucket;
 mod transmit;
 mod tunnel_error;
+mod tunnel_quote;
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 

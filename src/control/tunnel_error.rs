@@ -1,125 +1,60 @@
 //! ICMP errors about the director's own outer packets: they teach the path MTU
 //! to a real server, and clients are told.
+//!
+//! Linux IPVS does so where both IP versions are 4. With IPv6 on either side
+//! the client is told what RFC 2473 section 8 has the entrance of a tunnel say.
 #![forbid(unsafe_code)]
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use super::{Management, network::NextHop, punted::ip_bytes};
+use super::{
+    Management,
+    network::NextHop,
+    punted::{ip_bytes, is_ipv6},
+    tunnel_quote::{Trouble, TunnelError},
+};
 use crate::{
     clock::Ticks,
-    io::Driver,
+    io::{Driver, PortIndex},
     pipeline::{Punted, is_martian},
     service::TunnelKind,
     wire::{
-        IpProtocol,
-        ethernet::EtherType,
-        gre::GreHeader,
-        gue::{GueError, GueHeader},
-        icmp::{self, IcmpCause, IcmpHeader, IcmpType, may_trigger_error},
-        ipv4::Ipv4Header,
-        udp::UdpHeader,
+        icmp::{self, IcmpCause},
+        icmpv6::{self, Icmpv6Cause},
+        ipv4::{self, Ipv4Header},
+        ipv6::{self, Ipv6Header},
     },
 };
-
-/// An intact ICMP error and what it quotes.
-#[derive(Clone, Copy, Debug)]
-struct TunnelError<'a> {
-    /// Who sent it.
-    reporter: Ipv4Addr,
-    /// For whom it is.
-    destination: Ipv4Addr,
-    cause: IcmpCause,
-    next_hop_mtu: u16,
-    outer: Ipv4Header<'a>,
-    /// As much of what the outer packet carried as is quoted.
-    payload: &'a [u8],
-}
-
-impl<'a> TunnelError<'a> {
-    /// `None` when the message is not intact.
-    fn parse(packet: &'a [u8]) -> Option<Self> {
-        let (ip, message) = Ipv4Header::parse(packet).ok()?;
-        let (header, data) = IcmpHeader::validate(message).ok()?;
-        let icmp_type = header.icmp_type();
-        let (outer, payload) = Ipv4Header::parse_quoted(quote_of(icmp_type, message, data)).ok()?;
-        Some(Self {
-            reporter: ip.source(),
-            destination: ip.destination(),
-            cause: IcmpCause {
-                icmp_type,
-                code: header.code(),
-                rest: 0,
-            },
-            next_hop_mtu: header.next_hop_mtu(),
-            outer,
-            payload,
-        })
-    }
-
-    fn is_fragmentation_needed(&self) -> bool {
-        (self.cause.icmp_type, self.cause.code) == (IcmpType::DESTINATION_UNREACHABLE, 4)
-    }
-
-    /// Whether the quoted packet could have led to this error.
-    fn is_plausible(&self) -> bool {
-        !self.is_fragmentation_needed()
-            || (self.outer.dont_fragment() && self.next_hop_mtu < self.outer.total_len())
-    }
-
-    /// As much of what a tunnel of this kind carried as is quoted; `None` when
-    /// the quoted packet did not come out of such a tunnel.
-    fn inner(&self, tunnel: TunnelKind) -> Option<&'a [u8]> {
-        let is_later_fragment = self.outer.fragment_offset() != 0;
-        if self.outer.protocol() != tunnel.protocol() {
-            return None;
-        }
-        match tunnel {
-            // It begins in the middle of the inner packet.
-            _ if is_later_fragment => Some(&[]),
-            TunnelKind::Ipip => Some(self.payload),
-            TunnelKind::Gre { checksum } => inner_of_gre(self.payload, checksum),
-            TunnelKind::Gue { l4_port, checksum } => {
-                inner_of_gue(self.payload, l4_port, checksum.is_outer_present())
-            }
-        }
-    }
-}
-
-fn inner_of_gre(payload: &[u8], checksum: bool) -> Option<&[u8]> {
-    let (header, inner) = GreHeader::parse(payload).ok()?;
-    let is_ours = header.protocol() == EtherType::IPV4 && header.has_checksum() == checksum;
-    is_ours.then_some(inner)
-}
-
-/// The UDP header is always quoted (RFC 792), what follows it not always.
-fn inner_of_gue(payload: &[u8], l4_port: u16, checksum: bool) -> Option<&[u8]> {
-    let (udp, rest) = UdpHeader::parse_quoted(payload).ok()?;
-    if udp.destination_port() != l4_port || (udp.checksum() != 0) != checksum {
-        return None;
-    }
-    match GueHeader::parse(rest) {
-        Ok((header, inner)) => (header.protocol() == IpProtocol::IPIP).then_some(inner),
-        Err(GueError::TooShort(_)) => Some(&[]),
-        Err(GueError::Unknown { .. }) => None,
-    }
-}
 
 /// Whether so much of a client's packet is quoted that the client knows it
 /// again, and may be told.
 fn is_relayed(inner: &[u8]) -> bool {
-    let quoted = Ipv4Header::parse_quoted(inner);
-    quoted.is_ok_and(|(_, payload)| payload.len() >= QUOTED_PAYLOAD_MIN) && may_trigger_error(inner)
+    if is_ipv6(inner) {
+        let quoted = Ipv6Header::parse_quoted(inner);
+        quoted.is_ok_and(|(_, payload)| payload.len() >= QUOTED_PAYLOAD_MIN)
+            && icmpv6::may_trigger_error(inner, Icmpv6Cause::ADDRESS_UNREACHABLE)
+    } else {
+        let quoted = Ipv4Header::parse_quoted(inner);
+        quoted.is_ok_and(|(_, payload)| payload.len() >= QUOTED_PAYLOAD_MIN)
+            && icmp::may_trigger_error(inner)
+    }
 }
 
-/// The quoted packet without extensions: RFC 4884 has its length, where there
-/// are any, in words of 32 bits.
-fn quote_of<'a>(icmp_type: IcmpType, message: &[u8], data: &'a [u8]) -> &'a [u8] {
-    let has_length = icmp_type != IcmpType::SOURCE_QUENCH;
-    match message.get(5) {
-        Some(&words) if has_length && words != 0 => {
-            data.get(..usize::from(words) * 4).unwrap_or(data)
-        }
-        _ => data,
+/// What a client over IPv4 is told.
+const fn icmp_cause(trouble: Trouble) -> IcmpCause {
+    match trouble {
+        Trouble::TooBig(mtu) => IcmpCause::fragmentation_needed(mtu),
+        Trouble::Icmp(cause) => cause,
+        Trouble::Icmpv6 => IcmpCause::HOST_UNREACHABLE,
+    }
+}
+
+/// What a client over IPv6 is told. No less than 1280 bytes: RFC 8201 has it
+/// ignore less, and what is longer than the tunnel takes is fragmented then.
+fn icmpv6_cause(trouble: Trouble) -> Icmpv6Cause {
+    match trouble {
+        Trouble::TooBig(mtu) => Icmpv6Cause::packet_too_big(u32::from(mtu.max(ipv6::MTU_MIN))),
+        Trouble::Icmp(_) | Trouble::Icmpv6 => Icmpv6Cause::ADDRESS_UNREACHABLE,
     }
 }
 
@@ -142,7 +77,7 @@ impl<D: Driver> Management<D> {
         let Some(error) = TunnelError::parse(packet) else {
             return self.host.tunnel_error_bad.add(1);
         };
-        let rip = error.outer.destination();
+        let rip = error.outer_destination;
         let Some(OwnTunnel {
             path_mtu,
             kind,
@@ -151,12 +86,9 @@ impl<D: Driver> Management<D> {
         else {
             return self.host.tunnel_error_foreign.add(1);
         };
-        let mut cause = error.cause;
-        if error.is_fragmentation_needed() {
-            let learned =
-                self.network
-                    .path_mtus
-                    .learn(rip.into(), error.next_hop_mtu, path_mtu, now);
+        let mut trouble = error.trouble;
+        if let Trouble::TooBig(told) = trouble {
+            let learned = self.network.path_mtus.learn(rip, told, path_mtu, now);
             if let Some(mtu) = learned {
                 self.dirty = true;
                 self.host.path_mtu_learned.add(1);
@@ -166,28 +98,36 @@ impl<D: Driver> Management<D> {
                 }
             }
             let path_mtu = learned.unwrap_or(path_mtu);
-            cause = IcmpCause::fragmentation_needed(kind.inner_len_max(path_mtu));
+            trouble = Trouble::TooBig(inner_len_max(kind, rip, path_mtu));
         }
         if is_relayed(inner) && self.is_from_client(inner) {
-            self.send_error(inner, cause, now);
+            self.tell_client(punted.port, inner, trouble, now);
         } else {
             self.host.tunnel_error_not_relayed.add(1);
+        }
+    }
+
+    fn tell_client(&mut self, port: PortIndex, inner: &[u8], trouble: Trouble, now: Ticks) {
+        if is_ipv6(inner) {
+            self.send_error_ipv6(port, inner, icmpv6_cause(trouble), now);
+        } else {
+            self.send_error(inner, icmp_cause(trouble), now);
         }
     }
 
     /// The tunnel that an error is about; `None` when the director cannot have
     /// sent what it quotes.
     fn own_tunnel<'a>(&self, error: &TunnelError<'a>) -> Option<OwnTunnel<'a>> {
-        let rip = error.outer.destination();
-        let is_ours = error.outer.source() == error.destination
-            && !is_martian(error.reporter.into())
-            && !self.is_own(error.reporter.into())
-            && error.is_plausible();
-        let kinds = self.network.path_mtus.tunnels(rip.into()).iter();
+        let rip = error.outer_destination;
+        let is_ours = error.outer_source == error.destination
+            && !is_martian(error.reporter)
+            && !self.is_own(error.reporter)
+            && error.is_plausible;
+        let kinds = self.network.path_mtus.tunnels(rip).iter();
         let (kind, inner) = kinds
             .filter(|_| is_ours)
             .find_map(|&kind| Some((kind, error.inner(kind)?)))?;
-        match self.network.next_hop(rip.into()) {
+        match self.network.next_hop(rip) {
             NextHop::Neighbor {
                 source,
                 mtu: path_mtu,
@@ -203,10 +143,8 @@ impl<D: Driver> Management<D> {
 
     /// Whether a packet went from elsewhere to a VIP.
     fn is_from_client(&self, packet: &[u8]) -> bool {
-        Ipv4Header::parse_quoted(packet).is_ok_and(|(ip, _)| {
-            self.services.has_vip(ip.destination().into())
-                && !is_martian(ip.source().into())
-                && !self.is_own(ip.source().into())
+        ends_of(packet).is_some_and(|(source, destination)| {
+            self.services.has_vip(destination) && !is_martian(source) && !self.is_own(source)
         })
     }
 
@@ -219,6 +157,28 @@ impl<D: Driver> Management<D> {
             }
         }
     }
+}
+
+/// Source and destination of a quoted packet.
+fn ends_of(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    if is_ipv6(packet) {
+        let (ip, _) = Ipv6Header::parse_quoted(packet).ok()?;
+        Some((ip.source().into(), ip.destination().into()))
+    } else {
+        let (ip, _) = Ipv4Header::parse_quoted(packet).ok()?;
+        Some((ip.source().into(), ip.destination().into()))
+    }
+}
+
+/// The largest inner packet for a path to `rip` that takes outer packets of
+/// `mtu` bytes.
+fn inner_len_max(kind: TunnelKind, rip: IpAddr, mtu: u16) -> u16 {
+    let ip_len = match rip {
+        IpAddr::V4(_) => ipv4::HEADER_LEN,
+        IpAddr::V6(_) => ipv6::HEADER_LEN,
+    };
+    let overhead = u16::try_from(ip_len).unwrap_or(u16::MAX) + u16::from(kind.header_len());
+    mtu.saturating_sub(overhead)
 }
 
 /// What a client needs of its packet: RFC 792 has it quoted.
