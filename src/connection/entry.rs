@@ -12,6 +12,7 @@ use bytemuck::Zeroable;
 use super::{
     state::State,
     time::{CoarseTime, STEPS_PER_SECOND},
+    wheel::{Links, Timed},
 };
 use crate::flow::{FlowKey, FlowKeyV4};
 
@@ -37,14 +38,8 @@ pub struct Entry<K: FlowKey> {
     /// Persistence: the template that controls this connection, in the
     /// caller's numbering.
     controller: u32,
-    /// Neighbours in the list of one wheel slot.
-    pub(super) next: u32,
-    pub(super) previous: u32,
-    /// The entry that was put into the wheel some places before this one, for
-    /// prefetching; a hint that may be stale.
-    pub(super) ahead: u32,
-    /// The list of the wheel that holds this entry.
-    pub(super) wheel_slot: u16,
+    /// Where the wheel holds this entry.
+    pub(super) links: Links,
     /// Entries that passed over this slot when they were inserted, for it was
     /// taken. Never overflows, see `table.rs`.
     pub(super) overflow: u16,
@@ -88,6 +83,23 @@ pub struct Removed<K: FlowKey> {
     pub controller: u32,
     /// Bits of the caller.
     pub flags: u8,
+}
+
+impl<K: FlowKey> Timed for Entry<K> {
+    #[inline]
+    fn deadline(&self) -> u32 {
+        self.deadline
+    }
+
+    #[inline]
+    fn links(&self) -> &Links {
+        &self.links
+    }
+
+    #[inline]
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.links
+    }
 }
 
 impl<K: FlowKey> Entry<K> {

@@ -99,11 +99,11 @@ fn check_invariants<K: FlowKey>(table: &Table<K>) {
             let entry = &table.slots[index as usize];
             assert!(!entry.is_free(), "no free slot in the wheel");
             assert_eq!(
-                (entry.previous, usize::from(entry.wheel_slot)),
+                (entry.links.previous, usize::from(entry.links.list)),
                 (previous, list)
             );
             assert!(linked.insert(index), "an entry is in the wheel once");
-            (previous, index) = (index, entry.next);
+            (previous, index) = (index, entry.links.next);
         }
     }
     assert_eq!(linked.len(), used, "every entry is in the wheel");

@@ -12,8 +12,34 @@
 //! back when it has moved.
 #![forbid(unsafe_code)]
 
-use super::{entry::Entry, time::CoarseTime};
-use crate::{flow::FlowKey, memory::prefetch_write};
+use bytemuck::Zeroable;
+
+use super::time::CoarseTime;
+use crate::memory::prefetch_write;
+
+/// What a wheel can hold: something with a deadline, and room for the links.
+pub(super) trait Timed {
+    /// The step of time at which it is due.
+    fn deadline(&self) -> u32;
+    /// Its place in the wheel.
+    fn links(&self) -> &Links;
+    /// Its place in the wheel.
+    fn links_mut(&mut self) -> &mut Links;
+}
+
+/// The place of an entry in the wheel. Means nothing while it is in none.
+#[derive(Clone, Copy, Debug, Zeroable)]
+#[repr(C)]
+pub(super) struct Links {
+    /// Neighbours in the list of one slot.
+    pub(super) next: u32,
+    pub(super) previous: u32,
+    /// The entry that was put into the wheel some places before this one, for
+    /// prefetching; a hint that may be stale.
+    ahead: u32,
+    /// The list that holds this entry.
+    pub(super) list: u16,
+}
 
 /// Marks the end of a list, and a list with no entries.
 pub(super) const NIL: u32 = u32::MAX;
@@ -60,12 +86,7 @@ impl Wheel {
     /// the wheel. A deadline that the cursor has passed is taken for the next
     /// step.
     #[inline]
-    pub(super) fn link<K: FlowKey>(
-        &mut self,
-        entries: &mut [Entry<K>],
-        index: u32,
-        now: CoarseTime,
-    ) {
+    pub(super) fn link<T: Timed>(&mut self, entries: &mut [T], index: u32, now: CoarseTime) {
         if self.occupied == [0; LEVELS] {
             // Nothing is waiting, so nothing lies between the cursor and now.
             self.cursor = now.as_steps();
@@ -75,42 +96,44 @@ impl Wheel {
         let Some(entry) = entries.get_mut(index as usize) else {
             return;
         };
-        let list = self.list_for(entry.deadline);
+        let list = self.list_for(entry.deadline());
         let Some(head) = self.heads.get_mut(usize::from(list)) else {
             return;
         };
         let next = std::mem::replace(head, index);
-        entry.next = next;
-        entry.previous = NIL;
-        entry.wheel_slot = list;
-        entry.ahead = ahead;
+        *entry.links_mut() = Links {
+            next,
+            previous: NIL,
+            ahead,
+            list,
+        };
         if let Some(next) = entries.get_mut(next as usize) {
-            next.previous = index;
+            next.links_mut().previous = index;
         }
         self.mark(list, true);
     }
 
     /// Takes the entry at `index` out. It must be in the wheel.
     #[inline]
-    pub(super) fn unlink<K: FlowKey>(&mut self, entries: &mut [Entry<K>], index: u32) {
-        let Some(&Entry {
+    pub(super) fn unlink<T: Timed>(&mut self, entries: &mut [T], index: u32) {
+        let Some(&Links {
             next,
             previous,
-            wheel_slot,
+            list,
             ..
-        }) = entries.get(index as usize)
+        }) = entries.get(index as usize).map(Timed::links)
         else {
             return;
         };
         if let Some(next) = entries.get_mut(next as usize) {
-            next.previous = previous;
+            next.links_mut().previous = previous;
         }
         if let Some(previous) = entries.get_mut(previous as usize) {
-            previous.next = next;
-        } else if let Some(head) = self.heads.get_mut(usize::from(wheel_slot)) {
+            previous.links_mut().next = next;
+        } else if let Some(head) = self.heads.get_mut(usize::from(list)) {
             *head = next;
             if next == NIL {
-                self.mark(wheel_slot, false);
+                self.mark(list, false);
             }
         }
     }
@@ -119,16 +142,12 @@ impl Wheel {
     /// it has to sort more finely because the cursor has reached its span.
     /// Empty slots cost nothing, however far `now` has jumped.
     #[inline]
-    pub(super) fn take<K: FlowKey>(
-        &mut self,
-        entries: &mut [Entry<K>],
-        now: CoarseTime,
-    ) -> Option<u32> {
+    pub(super) fn take<T: Timed>(&mut self, entries: &mut [T], now: CoarseTime) -> Option<u32> {
         loop {
             if let Some(list) = self.current {
                 let head = self.heads.get(usize::from(list)).copied().unwrap_or(NIL);
                 if let Some(entry) = entries.get(head as usize) {
-                    if let Some(ahead) = entries.get(entry.ahead as usize) {
+                    if let Some(ahead) = entries.get(entry.links().ahead as usize) {
                         prefetch_write(ahead);
                     }
                     self.unlink(entries, head);
