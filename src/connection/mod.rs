@@ -6,9 +6,12 @@
 //! [`sctp`] follow connections by the client's packets alone, and a timer wheel
 //! inside the table ends connections that fall silent.
 //!
-//! A table belongs to one worker. It knows no services, schedulers or
-//! counters: it tells its caller about every connection that leaves it, and
-//! the caller keeps count.
+//! The connections of a client to a persistent service share a template; those
+//! of all workers stand in one table ([`templates`]).
+//!
+//! A table of connections belongs to one worker. It knows no services,
+//! schedulers or counters: it tells its caller about every connection that
+//! leaves it, and the caller keeps count.
 #![forbid(unsafe_code)]
 
 mod entry;
@@ -17,6 +20,7 @@ pub mod sctp;
 pub mod state;
 mod table;
 mod tables;
+pub mod templates;
 pub mod time;
 mod wheel;
 
@@ -24,4 +28,5 @@ pub use entry::{Entry, NewEntry, Removed};
 pub use state::{State, StateTimeouts, transition};
 pub use table::{CONNECTIONS_LIMIT, EntryIndex, Expiry, Full, Inserted, Table, TableError};
 pub use tables::{Capacities, ConnectionKey, Held, Place, Tables};
+pub use templates::Templates;
 pub use time::{CoarseDuration, CoarseTime};
