@@ -8,9 +8,10 @@
 
 use crate::wire::{
     IpProtocol,
+    checksum::Sum,
     icmp::{self, IcmpCause, IcmpErrorMessage, IcmpHeader, IcmpType, may_trigger_error},
     ipv4::{self, Ipv4Fields, Ipv4Header},
-    tcp, udp,
+    ipv4_options, tcp, udp,
 };
 
 /// What becomes of a packet for one of the director's addresses.
@@ -98,8 +99,12 @@ pub(super) fn error_about(packet: &[u8], cause: IcmpCause, identification: u16) 
         return None;
     }
     let (ip, _) = Ipv4Header::parse_quoted(packet).ok()?;
-    let packet = packet.get(..usize::from(ip.total_len())).unwrap_or(packet);
-    let message = IcmpErrorMessage::about(packet, cause).to_vec();
+    let len = usize::from(ip.total_len());
+    let packet = packet.get(..len).unwrap_or(packet);
+    // The options that go back take room of what is quoted.
+    let options = ipv4_options::echoed(ip.options(), ip.destination());
+    let quote = packet.get(..icmp::QUOTE_LEN_MAX - options.len());
+    let message = IcmpErrorMessage::about(quote.unwrap_or(packet), cause).to_vec();
     let fields = Header {
         tos: (ip.tos() & TOS_MASK) | TOS_INTERNETWORK_CONTROL,
         id: identification,
@@ -120,7 +125,9 @@ struct Header {
 impl Header {
     /// A packet from where `received` went to where it came from.
     fn packet_back(&self, received: &Ipv4Header<'_>, payload: &[u8]) -> Vec<u8> {
-        let total_len = u16::try_from(ipv4::HEADER_LEN + payload.len()).unwrap_or(u16::MAX);
+        let options = ipv4_options::echoed(received.options(), received.destination());
+        let header_len = ipv4::HEADER_LEN + options.len();
+        let total_len = u16::try_from(header_len + payload.len()).unwrap_or(u16::MAX);
         let header = Ipv4Fields {
             tos: self.tos,
             total_len,
@@ -133,7 +140,29 @@ impl Header {
             source: received.destination(),
             destination: received.source(),
         };
-        [header.to_bytes().as_slice(), payload].concat()
+        let mut packet = [header.to_bytes().as_slice(), &options, payload].concat();
+        if !options.is_empty() {
+            complete_header(&mut packet, header_len);
+        }
+        packet
+    }
+}
+
+/// Makes the header as long as it is with its options.
+fn complete_header(packet: &mut [u8], header_len: usize) {
+    let words = u8::try_from(header_len / 4).unwrap_or_default();
+    let Some(header) = packet.get_mut(..header_len) else {
+        return;
+    };
+    if let Some(first) = header.first_mut() {
+        *first = 0x40 | words;
+    }
+    if let Some(checksum) = header.get_mut(10..12) {
+        checksum.copy_from_slice(&[0, 0]);
+    }
+    let sum = Sum::of(header).checksum();
+    if let Some(checksum) = header.get_mut(10..12) {
+        checksum.copy_from_slice(&sum.to_be_bytes());
     }
 }
 

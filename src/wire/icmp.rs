@@ -405,7 +405,8 @@ const fn is_host(address: Ipv4Addr) -> bool {
 /// The last type of RFC 950; later ones were assigned and are deprecated (RFC
 /// 6918).
 const ICMP_TYPE_KNOWN_MAX: u8 = 18;
-const QUOTE_LEN_MAX: usize = ERROR_PACKET_LEN_MAX - ipv4::HEADER_LEN - HEADER_LEN;
+/// Bytes of a packet that an error about it quotes at most.
+pub const QUOTE_LEN_MAX: usize = ERROR_PACKET_LEN_MAX - ipv4::HEADER_LEN - HEADER_LEN;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,8 @@
 
 use std::net::Ipv4Addr;
 
+use arrayvec::ArrayVec;
+
 /// An option is malformed, or asks for source routing, which is refused as
 /// Linux does by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +46,36 @@ pub fn receive(options: &mut [u8], address: Ipv4Addr) -> Result<bool, BadOptions
     }
     Ok(changed)
 }
+
+/// The options of an answer to a packet that had `options` (RFC 1122 section
+/// 3.2.1.8): a recorded route goes back, and goes on with `address`, that of
+/// the answering host. Empty or a multiple of 4 bytes.
+pub fn echoed(options: &[u8], address: Ipv4Addr) -> ArrayVec<u8, OPTIONS_LEN_MAX> {
+    let mut echoed = ArrayVec::new();
+    let mut rest = options;
+    while let Some(&kind) = rest.first() {
+        let len = match kind {
+            END_OF_LIST => break,
+            NO_OPERATION => 1,
+            _ => usize::from(rest.get(1).copied().unwrap_or_default()),
+        };
+        let Some((option, after)) = rest.split_at_checked(len).filter(|_| len > 0) else {
+            break;
+        };
+        if kind == RECORD_ROUTE && echoed.try_extend_from_slice(option).is_ok() {
+            if record_route(&mut echoed, address).is_err() {
+                return ArrayVec::new();
+            }
+            break;
+        }
+        rest = after;
+    }
+    while echoed.len() % 4 != 0 && echoed.try_push(END_OF_LIST).is_ok() {}
+    echoed
+}
+
+/// Options in a header of 15 words.
+const OPTIONS_LEN_MAX: usize = 40;
 
 /// Writes the address at the pointer, when there is room, and moves it on.
 fn record_route(option: &mut [u8], address: Ipv4Addr) -> Result<bool, BadOptions> {
@@ -83,6 +115,28 @@ mod tests {
             options,
             *b"\x07\x0b\x08\xc6\x33\x64\x0a\x00\x00\x00\x00\x01"
         );
+    }
+
+    /// From recording `r_persist_00`: the answer to a packet with room for two
+    /// addresses, the first of which is filled in already; and one with an
+    /// option that hosts do not echo (`r_mix_05`).
+    #[test]
+    fn a_recorded_route_goes_back_and_goes_on() {
+        let received = b"\x07\x0b\x08\xc6\x33\x64\x0a\x00\x00\x00\x00\x01";
+        let sent = b"\x07\x0b\x0c\xc6\x33\x64\x0a\xc6\x33\x64\x0a\x00";
+        assert_eq!(echoed(received, VIP).as_slice(), sent);
+        let behind = [&b"\x01\x94\x04\x00\x00"[..], received].concat();
+        assert_eq!(echoed(&behind, VIP).as_slice(), sent);
+        let full = b"\x07\x07\x08\x01\x02\x03\x04\x00";
+        assert_eq!(echoed(full, VIP).as_slice(), full);
+        for options in [
+            &b""[..],
+            b"\x94\x04\x00\x00",
+            b"\x00\x07\x07\x04",
+            b"\x07\x00\x00\x00",
+        ] {
+            assert!(echoed(options, VIP).is_empty(), "{options:02x?}");
+        }
     }
 
     #[test]
