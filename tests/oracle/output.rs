@@ -81,6 +81,26 @@ impl<'a> RecordedOutput<'a> {
         }
     }
 
+    /// The seconds by which all connections that are in both lists have less
+    /// time left in the recording: it waited so long without saying so.
+    pub fn seconds_waited(&self, ours: &str) -> u64 {
+        let ours = sorted_connections(ours.lines());
+        let recorded = sorted_connections(self.lines.clone());
+        let lag = |recorded: &Connection| {
+            let ours = ours.iter().find(|ours| ours.what == recorded.what)?;
+            // Templates may have been given more time meanwhile.
+            let is_template =
+                recorded.what.contains(" NONE ") || recorded.what.contains(" ASSURED ");
+            (!is_template).then(|| ours.seconds.saturating_sub(recorded.seconds))
+        };
+        let lag = recorded.iter().filter_map(lag).min().unwrap_or(0);
+        if lag > seconds_tolerated(self.step) {
+            lag - 1
+        } else {
+            0
+        }
+    }
+
     /// Consumes a list of connections as `ipvsadm -Lcn` or
     /// `/proc/net/ip_vs_conn` show it, and compares it.
     pub fn take_connections(&mut self, ours: &str) -> Result<(), String> {

@@ -157,6 +157,13 @@ impl<'a, S: Subject> Replay<'a, S> {
         match action {
             Action::Ipvsadm(invocation, filters) => {
                 let mut text = self.ipvsadm(invocation, shell)?;
+                if matches!(invocation, Invocation::List(Listing::Connections)) {
+                    let waited_s = recorded.seconds_waited(&text);
+                    if waited_s > 0 {
+                        self.wait(waited_s * 1000);
+                        text = self.ipvsadm(invocation, shell)?;
+                    }
+                }
                 for filter in filters {
                     text = filter.apply(&text);
                 }

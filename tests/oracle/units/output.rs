@@ -53,6 +53,16 @@ fn connection_with_another_state_time_or_server_differs() {
 }
 
 #[test]
+fn a_wait_that_is_not_recorded_shows_in_what_all_connections_have_left() {
+    let ours = |seconds: &str| CONNECTIONS.replace("00:59", seconds);
+    let waited = |ours: &str| RecordedOutput::new(CONNECTIONS, 0).seconds_waited(ours);
+    assert_eq!(waited(&ours("01:09").replace("14:59", "15:09")), 9);
+    assert_eq!(waited(&ours("01:09")), 0, "not of all");
+    assert_eq!(waited(&ours("01:01").replace("14:59", "15:01")), 0);
+    assert_eq!(waited(""), 0);
+}
+
+#[test]
 fn outputs_of_several_commands_are_told_apart() {
     let text = format!("{SERVICES}{CONNECTIONS}{SERVICES}");
     let mut recorded = RecordedOutput::new(&text, 0, 0);
