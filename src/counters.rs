@@ -70,6 +70,11 @@ pub struct WorkerCounters {
     pub connections_expired: Counter,
     /// Connections that gave way to new ones in a full table.
     pub connections_evicted: Counter,
+    /// Persistence templates that ended early to make room.
+    pub templates_evicted: Counter,
+    /// Connections of persistent services for which there was no room for a
+    /// template.
+    pub templates_full: Counter,
     /// Connections in the table at present.
     pub connections: Counter,
     /// The generation of the forwarding state in use.
@@ -105,6 +110,8 @@ impl WorkerCounters {
             connections_opened: Counter::default(),
             connections_expired: Counter::default(),
             connections_evicted: Counter::default(),
+            templates_evicted: Counter::default(),
+            templates_full: Counter::default(),
             connections: Counter::default(),
             generation: Counter::default(),
             drops: zeroed(DropReason::ALL.len()),

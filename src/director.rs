@@ -12,7 +12,7 @@ use crossbeam::channel::Receiver;
 use crate::{
     clock::Ticks,
     config::Config,
-    connection::{CONNECTIONS_LIMIT, Capacities, TableError, Tables},
+    connection::{CONNECTIONS_LIMIT, Capacities, TableError, Tables, Templates},
     control::{
         Management, Parts, ProcessInfo, command::CommandError, connect, initial_state,
         socket::ControlRequest,
@@ -21,6 +21,7 @@ use crate::{
     flow::HashKey,
     forwarding::{SERVERS_MAX, ServerLoads},
     io::Driver,
+    memory::MemoryError,
     worker::{Worker, WorkerQueues},
 };
 
@@ -57,6 +58,9 @@ pub enum AssemblyError {
     /// The connection tables do not fit.
     #[error("the connection tables cannot be made: {0}")]
     Table(#[from] TableError),
+    /// The table of persistence templates does not fit.
+    #[error("the table of templates cannot be made: {0}")]
+    Templates(MemoryError),
     /// The configured services do not fit.
     #[error(transparent)]
     Services(#[from] CommandError),
@@ -71,9 +75,12 @@ pub fn assemble<D: Driver>(
     materials: Materials<D>,
     now: Ticks,
 ) -> Result<Director<D>, AssemblyError> {
-    let state = initial_state(&config, ServerLoads::new(SERVERS_MAX));
-    let capacities = capacities(&config);
     let hash_key = HashKey::random();
+    let templates = Templates::new(config.director.templates_max, hash_key, materials.numa_node)
+        .map_err(AssemblyError::Templates)?;
+    let loads = ServerLoads::new(SERVERS_MAX);
+    let state = initial_state(&config, loads, Arc::new(templates));
+    let capacities = capacities(&config);
     let count = materials.queues.len();
     let cores = config
         .director

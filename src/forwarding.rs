@@ -18,7 +18,7 @@ use crossbeam::utils::CachePadded;
 use hashbrown::{HashMap, HashSet};
 
 use crate::{
-    connection::StateTimeouts,
+    connection::{StateTimeouts, Templates},
     io::PortIndex,
     scheduler::HashTable,
     service::{Protocol, ServiceOptions, Tunables, TunnelKind},
@@ -76,6 +76,8 @@ pub struct ForwardingState {
     pub servers: Arc<[ServerForwarding]>,
     /// Connections per real server, shared by all generations and workers.
     pub loads: Arc<ServerLoads>,
+    /// Real servers of the clients of persistent services, shared likewise.
+    pub templates: Arc<Templates>,
     /// The kernel's settings.
     pub tunables: Tunables,
     /// How long connections live without a packet.
@@ -105,6 +107,11 @@ pub struct PortForwarding {
 pub struct ServiceTable {
     by_address: HashMap<ServiceAddress, ServiceIndex>,
     slots: Vec<Option<Arc<ServiceForwarding>>>,
+    /// How many services there are on FTP's port, on all ports, and others:
+    /// what there is none of is not looked for.
+    ftp: usize,
+    all_ports: usize,
+    ordinary: usize,
 }
 
 /// What a packet says about the service it is for.
@@ -119,11 +126,29 @@ pub struct ServiceAddress {
 }
 
 impl ServiceTable {
-    /// The service that a packet is for.
+    /// The service that a packet is for, in the order of Linux IPVS: one on its
+    /// port; FTP's when it may belong to an FTP data connection, which comes to
+    /// the client's port or to one that the server chose; one on all ports.
     #[inline]
     pub fn find(&self, address: &ServiceAddress) -> Option<(ServiceIndex, &ServiceForwarding)> {
-        let index = *self.by_address.get(address)?;
-        Some((index, self.service(index)?))
+        let on = |l4_port| {
+            self.by_address.get(&ServiceAddress {
+                l4_port,
+                ..*address
+            })
+        };
+        let is_ftp_data = address.protocol == Protocol::Tcp
+            && (address.l4_port == FTP_DATA_PORT || address.l4_port >= UNPRIVILEGED_PORT_MIN);
+        let index = on(address.l4_port)
+            .or_else(|| {
+                if self.ftp > 0 && is_ftp_data {
+                    on(FTP_PORT)
+                } else {
+                    None
+                }
+            })
+            .or_else(|| if self.all_ports > 0 { on(0) } else { None })?;
+        Some((*index, self.service(*index)?))
     }
 
     /// The service in a slot.
@@ -142,7 +167,9 @@ impl ServiceTable {
         if self.slots.len() <= index.as_usize() {
             self.slots.resize(index.as_usize() + 1, None);
         }
-        self.by_address.insert(service.address, index);
+        if self.by_address.insert(service.address, index).is_none() {
+            *self.count_on(service.address.l4_port) += 1;
+        }
         if let Some(slot) = self.slots.get_mut(index.as_usize()) {
             *slot = Some(service);
         }
@@ -156,9 +183,26 @@ impl ServiceTable {
             // Else its address has another slot already: deleted and added
             // again, it took the one that became free last.
             self.by_address.remove(&service.address);
+            *self.count_on(service.address.l4_port) -= 1;
+        }
+    }
+
+    /// How many services are on a port, as they are counted.
+    fn count_on(&mut self, l4_port: u16) -> &mut usize {
+        match l4_port {
+            0 => &mut self.all_ports,
+            FTP_PORT => &mut self.ftp,
+            _ => &mut self.ordinary,
         }
     }
 }
+
+/// Control connections of FTP (RFC 959 section 8).
+pub const FTP_PORT: u16 = 21;
+/// From where FTP servers open data connections.
+pub const FTP_DATA_PORT: u16 = 20;
+/// From here on any program may listen.
+const UNPRIVILEGED_PORT_MIN: u16 = 1024;
 
 /// A virtual service as the packet path sees it.
 #[derive(Clone, Debug)]
@@ -174,6 +218,14 @@ pub struct ServiceForwarding {
     /// What happened to it since the generation before, oldest first:
     /// schedulers with a cursor must follow each step.
     pub edits: Arc<[ServiceEdit]>,
+}
+
+impl ServiceForwarding {
+    /// Whether this is a service of FTP, and `l4_port` that of a data
+    /// connection.
+    pub const fn is_ftp_data(&self, l4_port: u16) -> bool {
+        self.address.l4_port == FTP_PORT && l4_port != FTP_PORT
+    }
 }
 
 /// A real server in the list of its service.
@@ -355,6 +407,7 @@ impl ServerLoads {
 pub struct ServerLoad {
     active: AtomicU32,
     inactive: AtomicU32,
+    templates: AtomicU32,
     upper_threshold: AtomicU32,
     lower_threshold: AtomicU32,
     overloaded: AtomicBool,
@@ -365,6 +418,7 @@ impl ServerLoad {
         Self {
             active: AtomicU32::new(0),
             inactive: AtomicU32::new(0),
+            templates: AtomicU32::new(0),
             upper_threshold: AtomicU32::new(0),
             lower_threshold: AtomicU32::new(0),
             overloaded: AtomicBool::new(false),
@@ -390,14 +444,37 @@ impl ServerLoad {
         self.overloaded.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no connection.
+    /// Persistence templates, which are no connections.
+    #[inline]
+    pub fn templates(&self) -> u32 {
+        self.templates.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no connection and no template.
     pub fn is_idle(&self) -> bool {
-        self.active() == 0 && self.inactive() == 0
+        self.active() == 0 && self.inactive() == 0 && self.templates() == 0
     }
 
     /// A connection begins.
     pub fn open(&self, active: bool) {
         self.class(active).fetch_add(1, Ordering::Relaxed);
+        self.overload_if_full();
+    }
+
+    /// A template begins. It does not count, but as in Linux IPVS thresholds
+    /// that were set meanwhile are looked at.
+    pub fn open_template(&self) {
+        self.templates.fetch_add(1, Ordering::Relaxed);
+        self.overload_if_full();
+    }
+
+    /// A template ends.
+    pub fn close_template(&self) {
+        self.templates.fetch_sub(1, Ordering::Relaxed);
+        self.relieve_if_below();
+    }
+
+    fn overload_if_full(&self) {
         let upper = self.upper_threshold.load(Ordering::Relaxed);
         if upper != 0 && self.active().saturating_add(self.inactive()) >= upper {
             self.overloaded.store(true, Ordering::Relaxed);
@@ -407,6 +484,10 @@ impl ServerLoad {
     /// A connection ends.
     pub fn close(&self, active: bool) {
         self.class(active).fetch_sub(1, Ordering::Relaxed);
+        self.relieve_if_below();
+    }
+
+    fn relieve_if_below(&self) {
         if self.is_overloaded() && self.is_below_threshold() {
             self.overloaded.store(false, Ordering::Relaxed);
         }

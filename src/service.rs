@@ -9,7 +9,7 @@ mod tunables;
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,83 @@ pub struct ServiceOptions {
     /// connection behind (`ipvsadm -o`). Only of effect on UDP.
     #[serde(default)]
     pub one_packet: bool,
+    /// Whether all connections of a client go to one real server
+    /// (`ipvsadm -p`).
+    #[serde(default)]
+    pub persistence: Option<Persistence>,
 }
+
+/// How long, and for whom, a service keeps to the real server of a client's
+/// first connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Persistence {
+    /// Seconds after the last connection was opened (`ipvsadm -p`), 1 to
+    /// [`PERSISTENCE_S_MAX`].
+    pub timeout_s: u32,
+    /// Clients that are the same under this mask count as one (`ipvsadm -M`).
+    pub mask: ClientMask,
+}
+
+/// Which bits of a client's address tell clients apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientMask {
+    /// Those that are 1 in this; not always the first ones. Of a service over
+    /// IPv6, none.
+    Netmask(Ipv4Addr),
+    /// So many first bits of an IPv6 address.
+    PrefixLen(u8),
+}
+
+impl ClientMask {
+    /// All bits: each client has a real server of its own.
+    pub const fn host(is_ipv6: bool) -> Self {
+        if is_ipv6 {
+            Self::PrefixLen(128)
+        } else {
+            Self::Netmask(Ipv4Addr::BROADCAST)
+        }
+    }
+
+    /// Whether these are all bits.
+    pub fn is_host(self) -> bool {
+        matches!(
+            self,
+            Self::Netmask(Ipv4Addr::BROADCAST) | Self::PrefixLen(128..)
+        )
+    }
+
+    /// What a client's address has of these bits.
+    pub fn apply(self, client: IpAddr) -> IpAddr {
+        match (self, client) {
+            (Self::Netmask(mask), IpAddr::V4(client)) => IpAddr::V4(client & mask),
+            (Self::PrefixLen(len), IpAddr::V6(client)) => {
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(len.min(128)))
+                    .unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(client.to_bits() & mask))
+            }
+            (_, client) => client,
+        }
+    }
+}
+
+impl fmt::Display for ClientMask {
+    /// As `ipvsadm -Ln` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Netmask(mask) => mask.fmt(f),
+            Self::PrefixLen(len) => len.fmt(f),
+        }
+    }
+}
+
+/// The timeout of a persistent service for which none is named, in seconds.
+pub const PERSISTENCE_S_DEFAULT: u32 = 360;
+
+/// The longest timeout of a persistent service: 31 days, as `ipvsadm` takes it.
+pub const PERSISTENCE_S_MAX: u32 = 31 * 24 * 60 * 60;
 
 impl From<SchedulerKind> for ServiceOptions {
     /// A scheduler without flags, for whole connections.
@@ -96,6 +172,7 @@ impl From<SchedulerKind> for ServiceOptions {
             scheduler,
             flags: SchedulerFlags::default(),
             one_packet: false,
+            persistence: None,
         }
     }
 }
@@ -263,6 +340,9 @@ pub struct Tunables {
     pub expire_nodest_conn: bool,
     /// Whether the inner DF flag is honoured and copied outward.
     pub pmtu_disc: bool,
+    /// Whether a persistent service looks for another real server when the
+    /// client's has weight 0.
+    pub expire_quiescent_template: bool,
     /// Whether a TCP packet other than SYN may open a connection.
     pub sloppy_tcp: bool,
     /// Whether an SCTP packet other than INIT may open a connection.
@@ -278,6 +358,7 @@ impl Default for Tunables {
             conn_reuse_mode: 1,
             expire_nodest_conn: false,
             pmtu_disc: true,
+            expire_quiescent_template: false,
             sloppy_tcp: false,
             sloppy_sctp: false,
             secure_tcp: 0,
@@ -311,5 +392,35 @@ impl Default for Timeouts {
             tcp_fin: 120,
             udp: 300,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_keep_the_bits_that_they_name() {
+        let masked =
+            |mask: ClientMask, client: &str| mask.apply(client.parse().unwrap()).to_string();
+        let netmask = |mask: [u8; 4]| ClientMask::Netmask(mask.into());
+        assert_eq!(
+            masked(netmask([255, 255, 255, 0]), "203.0.113.7"),
+            "203.0.113.0"
+        );
+        assert_eq!(
+            masked(netmask([255, 0, 255, 3]), "203.5.113.7"),
+            "203.0.113.3"
+        );
+        assert_eq!(masked(netmask([0; 4]), "203.0.113.7"), "0.0.0.0");
+        assert_eq!(
+            masked(ClientMask::host(false), "203.0.113.7"),
+            "203.0.113.7"
+        );
+        let client = "2001:db8:1:2:3:4:5:6";
+        assert_eq!(masked(ClientMask::PrefixLen(64), client), "2001:db8:1:2::");
+        assert_eq!(masked(ClientMask::PrefixLen(33), client), "2001:db8::");
+        assert_eq!(masked(ClientMask::PrefixLen(0), client), "::");
+        assert_eq!(masked(ClientMask::host(true), client), client);
     }
 }

@@ -22,11 +22,11 @@ use crossbeam::{
 
 use crate::{
     clock::{Clock, Ticks},
-    connection::{CoarseTime, Held, Tables, time::STEPS_PER_SECOND},
+    connection::{CoarseTime, Held, Tables, templates::Template, time::STEPS_PER_SECOND},
     counters::WorkerCounters,
     forwarding::{ForwardingState, RealServerIndex},
     io::{Burst, Driver, PortIndex, RxQueue},
-    pipeline::{Outputs, Pipeline, Punted},
+    pipeline::{Outputs, Pipeline, Punted, Sweep},
     service::Protocol,
 };
 
@@ -64,8 +64,10 @@ pub struct Connection {
     pub client: SocketAddr,
     /// VIP and service port.
     pub service: SocketAddr,
-    /// Transport protocol.
-    pub protocol: Protocol,
+    /// Transport protocol; `None` for a template of connections of several.
+    pub protocol: Option<Protocol>,
+    /// Whether this is no connection but a persistence template.
+    pub is_template: bool,
     /// Where its packets go.
     pub server: RealServerIndex,
     /// State, as `ipvsadm -Lcn` prints it.
@@ -121,7 +123,7 @@ pub struct Worker<D: Driver> {
     requests: Receiver<WorkerRequest>,
     injected: Receiver<Injected<D::Packet>>,
     retired: Sender<Arc<ForwardingState>>,
-    sweep: Option<u64>,
+    sweep: Option<Sweep>,
     turns_to_housekeeping: u32,
 }
 
@@ -218,11 +220,30 @@ impl<D: Driver> Worker<D> {
             self.carry_out(request, now);
             busy = true;
         }
-        if let Some(cursor) = self.sweep {
-            self.sweep = self.pipeline.end_connections_of_deleted_servers(cursor);
+        if let Some(sweep) = self.sweep {
+            self.sweep = self.pipeline.end_what_leads_to_deleted_servers(sweep, now);
             busy = true;
         }
-        busy | self.pipeline.expire(now, EXPIRY_BUDGET).has_backlog
+        // Connections first: a template that outlives its last one ends in time.
+        let connections = self.pipeline.expire(now, EXPIRY_BUDGET);
+        let templates = self.pipeline.expire_templates(now, EXPIRY_BUDGET);
+        busy | templates.has_backlog | connections.has_backlog
+    }
+
+    /// Some connections from a cursor on, and where to go on. The templates of
+    /// all workers come after the connections of the first.
+    fn page(&self, cursor: u64, now: CoarseTime) -> (Vec<Connection>, Option<u64>) {
+        if cursor & TEMPLATES_CURSOR != 0 {
+            let slot = u32::try_from(cursor & !TEMPLATES_CURSOR).unwrap_or(u32::MAX);
+            let (templates, next) = self.pipeline.state().templates.page(slot, PAGE_SLOTS);
+            let templates = templates.iter().map(|template| template_of(template, now));
+            let next = next.map(|slot| TEMPLATES_CURSOR | u64::from(slot));
+            return (templates.collect(), next);
+        }
+        let (held, next) = self.pipeline.connections().iter_from(cursor, PAGE_SLOTS);
+        let connections = held.filter_map(|(_, held)| connection_of(&held, now));
+        let templates = (self.index == 0).then_some(TEMPLATES_CURSOR);
+        (connections.collect(), next.or(templates))
     }
 
     fn carry_out(&mut self, request: WorkerRequest, now: CoarseTime) {
@@ -233,12 +254,9 @@ impl<D: Driver> Worker<D> {
                 // is gone or stuck; freeing here is then the lesser evil.
                 drop(self.retired.try_send(before));
             }
-            WorkerRequest::EndConnectionsOfDeletedServers => self.sweep = Some(0),
+            WorkerRequest::EndConnectionsOfDeletedServers => self.sweep = Some(Sweep::START),
             WorkerRequest::Connections { cursor, reply } => {
-                let (entries, next) = self.pipeline.connections().iter_from(cursor, PAGE_SLOTS);
-                let connections = entries
-                    .filter_map(|(_, held)| connection_of(&held, now))
-                    .collect();
+                let (connections, next) = self.page(cursor, now);
                 drop(reply.try_send(ConnectionsPage {
                     worker: self.index,
                     connections,
@@ -249,14 +267,33 @@ impl<D: Driver> Worker<D> {
     }
 }
 
+fn template_of(template: &Template, now: CoarseTime) -> Connection {
+    let key = template.key;
+    Connection {
+        client: SocketAddr::new(key.client, 0),
+        service: SocketAddr::new(key.service, key.l4_port),
+        protocol: Protocol::from_number(key.protocol),
+        is_template: true,
+        server: RealServerIndex(template.server),
+        state: template.state_name(),
+        expires_ms: milliseconds_to(template.deadline, now),
+        packets: 0,
+    }
+}
+
+fn milliseconds_to(deadline: CoarseTime, now: CoarseTime) -> u64 {
+    u64::from(deadline.steps_since(now)) * 1000 / u64::from(STEPS_PER_SECOND)
+}
+
 fn connection_of(held: &Held, now: CoarseTime) -> Option<Connection> {
     Some(Connection {
         client: held.endpoints.client,
         service: held.endpoints.service,
-        protocol: Protocol::from_number(held.endpoints.protocol)?,
+        protocol: Some(Protocol::from_number(held.endpoints.protocol)?),
+        is_template: false,
         server: RealServerIndex(held.server),
         state: held.state.name(),
-        expires_ms: u64::from(held.deadline.steps_since(now)) * 1000 / u64::from(STEPS_PER_SECOND),
+        expires_ms: milliseconds_to(held.deadline, now),
         packets: held.packets,
     })
 }
@@ -317,5 +354,7 @@ const TURNS_BETWEEN_HOUSEKEEPING: u32 = 16;
 const INJECTED_MAX: usize = 64;
 /// Connections that expire in one go.
 const EXPIRY_BUDGET: u32 = 64;
-/// Slots of the connection table copied in one go.
+/// Set in a cursor that goes through the templates.
+const TEMPLATES_CURSOR: u64 = 1 << 63;
+/// Slots of a table copied in one go.
 const PAGE_SLOTS: u32 = 1_024;

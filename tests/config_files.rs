@@ -19,7 +19,10 @@ use pointsman::{
         RouteAction, check_report, memory_need, needs_restart,
     },
     scheduler::SchedulerKind,
-    service::{GueChecksum, Protocol, ServerOptions, Timeouts, Tunables, TunnelKind},
+    service::{
+        ClientMask, GueChecksum, Persistence, Protocol, ServerOptions, Timeouts, Tunables,
+        TunnelKind,
+    },
     wire::ethernet::MacAddr,
 };
 use proptest::{collection::vec, prelude::*};
@@ -64,6 +67,7 @@ workers = [2, 3]
 management_core = 1
 idle = "adaptive"
 connections_max = 2048
+templates_max = 4096
 control_socket = "/tmp/p.sock"
 icmp_rate_per_s = 0
 
@@ -76,6 +80,7 @@ udp = 2_678_400
 conn_reuse_mode = 2
 expire_nodest_conn = 1
 pmtu_disc = 0
+expire_quiescent_template = true
 sloppy_tcp = true
 sloppy_sctp = 1
 secure_tcp = 3
@@ -325,6 +330,7 @@ fn threads_and_tables_are_as_written() {
     assert_eq!(director.management_core, Some(1));
     assert_eq!(director.idle, Some(IdlePolicy::Adaptive));
     assert_eq!(director.connections_max, 2048);
+    assert_eq!(director.templates_max, 4096);
     assert_eq!(director.control_socket, Path::new("/tmp/p.sock"));
     assert_eq!(director.icmp_rate_per_s, 0);
     assert_eq!(
@@ -339,6 +345,7 @@ fn threads_and_tables_are_as_written() {
         conn_reuse_mode: 2,
         expire_nodest_conn: true,
         pmtu_disc: false,
+        expire_quiescent_template: true,
         sloppy_tcp: true,
         sloppy_sctp: true,
         secure_tcp: 3,
@@ -451,6 +458,46 @@ one_packet = false
     .map(|service| service.options.one_packet)
     .collect();
     assert_eq!(one_packet, [true, false, false]);
+}
+
+#[test]
+fn persistence_is_as_written_and_off_by_default() {
+    let persistence: Vec<_> = parse(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:0"
+persistence_s = 360
+[[service]]
+address = "198.51.100.10:80"
+persistence_s = 2_678_400
+persistence_prefix_len = 20
+[[service]]
+address = "[2001:db8::1]:80"
+persistence_s = 1
+persistence_prefix_len = 64
+[[service]]
+address = "[2001:db8::1]:0"
+persistence_s = 1
+[[service]]
+address = "198.51.100.10:81"
+"#,
+    )
+    .services
+    .iter()
+    .map(|service| service.options.persistence)
+    .collect();
+    let expected = [
+        (360, ClientMask::Netmask([255, 255, 255, 255].into())),
+        (2_678_400, ClientMask::Netmask([255, 255, 240, 0].into())),
+        (1, ClientMask::PrefixLen(64)),
+        (1, ClientMask::PrefixLen(128)),
+    ];
+    let expected = expected.map(|(timeout_s, mask)| Some(Persistence { timeout_s, mask }));
+    assert_eq!(persistence, [&expected[..], &[None]].concat());
 }
 
 #[test]

@@ -42,20 +42,15 @@ pub(super) fn parse_real_server(text: &str) -> Result<IpAddr, Problem> {
 
 /// VIP and service port.
 pub(super) fn parse_service_address(text: &str) -> Result<SocketAddr, Problem> {
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => Err(Problem::ServicePortZero),
-        Ok(address) => {
-            check_host(address.ip(), "a VIP")?;
-            Ok(address)
-        }
-        Err(_) => {
-            let brackets: &[char] = &['[', ']'];
-            Err(match text.trim_matches(brackets).parse() {
-                Ok(address) => Problem::NoServicePort(address),
-                Err(_) => Problem::NotAServiceAddress(text.to_owned()),
-            })
-        }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        check_host(address.ip(), "a VIP")?;
+        return Ok(address);
     }
+    let brackets: &[char] = &['[', ']'];
+    Err(match text.trim_matches(brackets).parse() {
+        Ok(address) => Problem::NoServicePort(address),
+        Err(_) => Problem::NotAServiceAddress(text.to_owned()),
+    })
 }
 
 /// An own address with the length of its network.

@@ -17,6 +17,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("management_core", a.management_core != b.management_core),
         ("idle", a.idle != b.idle),
         ("connections_max", a.connections_max != b.connections_max),
+        ("templates_max", a.templates_max != b.templates_max),
         ("control_socket", a.control_socket != b.control_socket),
     ];
     let (a, b) = (&old.eal, &new.eal);

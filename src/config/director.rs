@@ -27,6 +27,7 @@ pub(super) fn read_director(
         management_core: None,
         idle: None,
         connections_max: CONNECTIONS_MAX_DEFAULT,
+        templates_max: TEMPLATES_MAX_DEFAULT,
         control_socket: PathBuf::from(CONTROL_SOCKET_DEFAULT),
         timeouts: Timeouts::default(),
         tunables: Tunables::default(),
@@ -56,6 +57,9 @@ pub(super) fn read_director(
     let range = CONNECTIONS_MAX_RANGE;
     if let Some(max) = table.number("connections_max", range, CONNECTIONS_UNIT, findings) {
         director.connections_max = usize::try_from(*max.get_ref()).unwrap_or(usize::MAX);
+    }
+    if let Some(max) = table.number("templates_max", TEMPLATES_MAX_RANGE, "", findings) {
+        director.templates_max = max.into_inner();
     }
     if let Some(path) = table.parsed("control_socket", parse_socket_path, findings) {
         director.control_socket = path.into_inner();
@@ -249,6 +253,8 @@ const MEMORY_MIB_DEFAULT: u32 = 512;
 const FILE_PREFIX_DEFAULT: &str = "pointsman";
 
 const CONNECTIONS_MAX_RANGE: std::ops::RangeInclusive<u64> = 1024..=100_000_000;
+const TEMPLATES_MAX_DEFAULT: u32 = 131_072;
+const TEMPLATES_MAX_RANGE: std::ops::RangeInclusive<u32> = 1024..=67_108_864;
 const CONNECTIONS_UNIT: &str = " (connections of each worker, about 107 bytes each)";
 const MEMORY_MIB_RANGE: std::ops::RangeInclusive<u32> = 64..=1_048_576;
 const TIMEOUT_UNIT: &str = " seconds (31 days)";

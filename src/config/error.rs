@@ -232,10 +232,13 @@ pub enum Problem {
     NotAServiceAddress(String),
     /// Service port 0.
     #[error(
-        "service port 0 (all ports) needs persistence, which this version lacks; write one \
-         [[service]] for each service port"
+        "service port 0 stands for all ports, on which clients find their real server by \
+         persistence; write `persistence_s = 360` too, or one [[service]] for each service port"
     )]
     ServicePortZero,
+    /// A network of clients without persistence.
+    #[error("`persistence_prefix_len` is for persistent services; write `persistence_s` too")]
+    PrefixLenWithoutPersistence,
     /// A real server with an L4 port.
     #[error(
         "a real server has no port of its own, since a tunnelled packet keeps its destination \

@@ -67,6 +67,7 @@ pub(super) static DIRECTOR: TableFormat = TableFormat {
         key("management_core", "0"),
         key("idle", "\"poll\""),
         key("connections_max", "1_000_000"),
+        key("templates_max", "131_072"),
         key("control_socket", "\"/run/pointsman/control.sock\""),
         key("icmp_rate_per_s", "1000"),
         key("services_file", "\"services.rules\""),
@@ -85,6 +86,7 @@ pub(super) static IPVS: TableFormat = TableFormat {
     keys: &[
         key("conn_reuse_mode", "1"),
         key("expire_nodest_conn", "false"),
+        key("expire_quiescent_template", "false"),
         key("pmtu_disc", "true"),
         key("secure_tcp", "0"),
         key("sloppy_sctp", "false"),
@@ -146,6 +148,8 @@ pub(super) static SERVICE: TableFormat = TableFormat {
         key("scheduler", "\"wlc\""),
         key("scheduler_flags", "[\"sh-port\"]"),
         key("one_packet", "true"),
+        key("persistence_s", "360"),
+        key("persistence_prefix_len", "24"),
         key("real_server", "[[service.real_server]]"),
     ],
 };

@@ -251,6 +251,9 @@ pub struct DirectorConfig {
     pub idle: Option<IdlePolicy>,
     /// `connections_max`: connections that each worker can hold.
     pub connections_max: usize,
+    /// `templates_max`: persistence templates that all workers together can
+    /// hold.
+    pub templates_max: u32,
     /// `control_socket`
     pub control_socket: PathBuf,
     /// `[director.timeouts]`

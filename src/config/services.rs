@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use toml::Spanned;
@@ -19,8 +19,8 @@ use super::{
 use crate::{
     scheduler::{SchedulerFlags, SchedulerKind},
     service::{
-        GUE_L4_PORT, GueChecksum, Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions,
-        TunnelKind, WEIGHT_MAX,
+        ClientMask, GUE_L4_PORT, GueChecksum, PERSISTENCE_S_MAX, Persistence, Protocol, ServerKey,
+        ServerOptions, ServiceKey, ServiceOptions, TunnelKind, WEIGHT_MAX,
     },
 };
 
@@ -114,6 +114,10 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
     let scheduler = table.choice("scheduler", &schedulers, findings);
     let flags = read_flags(table, findings);
     let one_packet = table.switch("one_packet", findings).unwrap_or_default();
+    let is_ipv6 = address
+        .as_ref()
+        .is_some_and(|address| address.get_ref().is_ipv6());
+    let persistence = read_persistence(table, is_ipv6, findings);
     let servers = read_servers(table, findings);
     let protocol_is_wrong = protocol.is_none() && table.has("protocol");
     let protocol = protocol.map_or(Protocol::Tcp, Spanned::into_inner);
@@ -125,14 +129,19 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
         findings.refuse(span, Problem::OnePacketWithoutUdp);
     }
     let scheduler = scheduler.map(Spanned::into_inner).unwrap_or_default();
+    let address = address?;
+    if address.get_ref().port() == 0 && !table.has("persistence_s") {
+        findings.refuse(address.span(), Problem::ServicePortZero);
+    }
     let draft = ServiceDraft {
-        address: address?,
+        address,
         servers,
         protocol,
         options: ServiceOptions {
             scheduler,
             flags,
             one_packet,
+            persistence,
         },
     };
     // Real servers that are there and all wrong are complained about already.
@@ -140,6 +149,32 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
         draft.doubt_servers(findings);
     }
     Some(draft)
+}
+
+/// `persistence_s` and `persistence_prefix_len`.
+fn read_persistence(
+    table: &TableReader<'_, '_>,
+    is_ipv6: bool,
+    findings: &mut Findings<'_>,
+) -> Option<Persistence> {
+    let seconds = " seconds (31 days)";
+    let timeout = table.number("persistence_s", 1..=PERSISTENCE_S_MAX, seconds, findings);
+    let len_max: u8 = if is_ipv6 { 128 } else { 32 };
+    let len = table.number("persistence_prefix_len", 1..=len_max, "", findings);
+    if !table.has("persistence_s")
+        && let Some(span) = table.value_span("persistence_prefix_len")
+    {
+        findings.refuse(span, Problem::PrefixLenWithoutPersistence);
+    }
+    let mask = match len.map(Spanned::into_inner) {
+        None => ClientMask::host(is_ipv6),
+        Some(len) if is_ipv6 => ClientMask::PrefixLen(len),
+        Some(len) => ClientMask::Netmask(Ipv4Addr::from_bits(u32::MAX << (32 - len))),
+    };
+    Some(Persistence {
+        timeout_s: timeout?.into_inner(),
+        mask,
+    })
 }
 
 /// `scheduler_flags`, with the names of `ipvsadm -b`.

@@ -72,6 +72,12 @@ impl State {
         )
     }
 
+    /// Whether the connection is established.
+    #[inline]
+    pub const fn is_established(self) -> bool {
+        matches!(self, Self::Established | Self::SctpEstablished)
+    }
+
     /// Whether the client has so far only asked for a connection. These are
     /// the first to go when the table runs full.
     #[inline]

@@ -105,6 +105,7 @@ impl<D: Driver> Management<D> {
             options: server.options,
             active_connections: load.active(),
             inactive_connections: load.inactive(),
+            templates: load.templates(),
             overloaded: load.is_overloaded(),
             next_hop,
             path_mtu,
@@ -197,6 +198,24 @@ impl<D: Driver> Management<D> {
                 other,
                 sum(&|c| c.connections_evicted.value()),
                 "connections that gave way to new ones in a full table",
+            ),
+            row(
+                "templates",
+                other,
+                self.state.templates.len() as u64,
+                "persistence templates at present",
+            ),
+            row(
+                "templates_evicted",
+                other,
+                sum(&|c| c.templates_evicted.value()),
+                "persistence templates that ended early to make room",
+            ),
+            row(
+                "templates_full",
+                other,
+                sum(&|c| c.templates_full.value()),
+                "connections of persistent services opened without a template for want of room",
             ),
         ];
         for &reason in DropReason::ALL {

@@ -73,9 +73,10 @@ impl<D: Driver> Management<D> {
         if dump.worker >= self.workers.len() || dump.truncated {
             let connections = std::mem::take(&mut dump.found);
             let workers = self.workers.iter();
-            let total = workers
+            let connections_total: u64 = workers
                 .map(|worker| worker.counters.connections.value())
                 .sum();
+            let total = connections_total + self.state.templates.len() as u64;
             let truncated = dump.truncated;
             // A client that has gone away misses nothing.
             let _ = dump.answer.send(Response::Connections {
@@ -110,23 +111,20 @@ impl<D: Driver> Management<D> {
 
     fn take_page(&self, dump: &mut Dump, page: ConnectionsPage) {
         for connection in page.connections {
-            let key = ServiceKey {
-                protocol: connection.protocol,
-                address: connection.service,
+            let Some(server) = self.services.server(connection.server) else {
+                continue;
             };
-            if dump.service.is_some_and(|wanted| wanted != key) {
+            if dump.service.is_some_and(|wanted| wanted != server.service) {
                 continue;
             }
             if dump.found.len() >= dump.limit {
                 dump.truncated = true;
                 return;
             }
-            let Some(server) = self.services.server(connection.server) else {
-                continue;
-            };
             dump.found.push(ConnectionStatus {
                 worker: u32::try_from(page.worker).unwrap_or(u32::MAX),
                 protocol: connection.protocol,
+                is_template: connection.is_template,
                 client: connection.client,
                 service: connection.service,
                 server: server.key.address,

@@ -53,6 +53,7 @@ use self::{
 use crate::{
     clock::Ticks,
     config::Config,
+    connection::Templates,
     counters::WorkerCounters,
     forwarding::{ForwardingState, RealServerIndex, ServerLoads},
     io::{Driver, Port, PortIndex},
@@ -162,8 +163,12 @@ pub struct Parts<D: Driver> {
 }
 
 /// The state that workers start with: nothing is forwarded.
-pub fn initial_state(config: &Config, loads: Arc<ServerLoads>) -> Arc<ForwardingState> {
-    publish::empty(config, loads)
+pub fn initial_state(
+    config: &Config,
+    loads: Arc<ServerLoads>,
+    templates: Arc<Templates>,
+) -> Arc<ForwardingState> {
+    publish::empty(config, loads, templates)
 }
 
 impl<D: Driver> Management<D> {

@@ -10,7 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use super::{Management, services::Server};
 use crate::{
     config::Config,
-    connection::StateTimeouts,
+    connection::{StateTimeouts, Templates},
     forwarding::{
         ForwardingState, PortForwarding, Presence, ServerForwarding, ServerLink, ServerLoads,
         ServiceAddress, ServiceForwarding, ServiceTable,
@@ -23,7 +23,11 @@ use crate::{
 };
 
 /// Generation 0: no ports, no services.
-pub(super) fn empty(config: &Config, loads: Arc<ServerLoads>) -> Arc<ForwardingState> {
+pub(super) fn empty(
+    config: &Config,
+    loads: Arc<ServerLoads>,
+    templates: Arc<Templates>,
+) -> Arc<ForwardingState> {
     let nowhere = PortForwarding {
         mac: MacAddr::default(),
         vlan: None,
@@ -37,6 +41,7 @@ pub(super) fn empty(config: &Config, loads: Arc<ServerLoads>) -> Arc<ForwardingS
         changed_services: Arc::new([]),
         servers: Arc::new([]),
         loads,
+        templates,
         tunables: config.director.tunables,
         timeouts: StateTimeouts::new(&config.director.timeouts),
     })
@@ -100,6 +105,7 @@ impl<D: Driver> Management<D> {
         let loads = Arc::clone(&before.loads);
         let local = shared(&before.local, local);
         let gue_ends = shared(&before.gue_ends, gue_ends);
+        let templates = Arc::clone(&before.templates);
         let unchanged = Arc::clone(&before.services);
 
         let changed_services = self.services.take_changed();
@@ -117,6 +123,7 @@ impl<D: Driver> Management<D> {
             changed_services: changed_services.into(),
             servers: servers.into(),
             loads,
+            templates,
             tunables,
             timeouts: StateTimeouts::new(&timeouts),
         })

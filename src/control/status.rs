@@ -113,7 +113,8 @@ pub enum Response {
     Connections {
         /// In no particular order.
         connections: Vec<ConnectionStatus>,
-        /// Connections in the tables of all workers, of all services.
+        /// Connections in the tables of all workers, and templates, of all
+        /// services.
         total: u64,
         /// Whether there were more than the limit let through.
         truncated: bool,
@@ -177,6 +178,9 @@ pub struct ServerStatus {
     pub active_connections: u32,
     /// Connections in any other state.
     pub inactive_connections: u32,
+    /// Persistence templates that lead to it: clients, or networks of them.
+    #[serde(default)]
+    pub templates: u32,
     /// Whether its upper threshold keeps new connections away.
     pub overloaded: bool,
     /// Where tunnelled packets go next.
@@ -218,10 +222,14 @@ pub enum NextHopStatus {
 /// A connection in a worker's table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionStatus {
-    /// Index of the worker that holds it.
+    /// Index of the worker that holds it; of a template 0.
     pub worker: u32,
-    /// Its transport protocol.
-    pub protocol: Protocol,
+    /// Its transport protocol; none for a template of connections of several.
+    pub protocol: Option<Protocol>,
+    /// Whether this is no connection but a persistence template, which all
+    /// workers share.
+    #[serde(default)]
+    pub is_template: bool,
     /// CIP and source port.
     pub client: SocketAddr,
     /// VIP and service port.

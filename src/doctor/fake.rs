@@ -142,6 +142,7 @@ pub(super) fn config() -> Config {
             management_core: Some(0),
             idle: Some(IdlePolicy::Poll),
             connections_max: 1_000_000,
+            templates_max: 1024,
             control_socket: PathBuf::from("/nonexistent/control.sock"),
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),

@@ -21,8 +21,8 @@ use crate::{
     control::command::{Command, CommandError},
     scheduler::{SchedulerFlags, SchedulerKind},
     service::{
-        GueChecksum, Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts,
-        TunnelKind,
+        ClientMask, GueChecksum, PERSISTENCE_S_MAX, Persistence, Protocol, ServerKey,
+        ServerOptions, ServiceKey, ServiceOptions, Timeouts, TunnelKind,
     },
 };
 
@@ -172,7 +172,7 @@ struct Arguments {
     #[arg(long)]
     pe: Option<String>,
     #[arg(short = 'p', long, num_args = 0..=1, default_missing_value = "360")]
-    persistent: Option<u32>,
+    persistent: Option<String>,
     #[arg(short = 'M', long)]
     netmask: Option<String>,
     #[arg(short = 'o', long)]
@@ -281,8 +281,14 @@ impl Arguments {
                     _ => Err(invalid("--set option requires 3 timeout values", 2)),
                 };
             }
-            Verb::AddService => Command::AddService(self.service()?, self.service_options()?),
-            Verb::EditService => Command::EditService(self.service()?, self.service_options()?),
+            Verb::AddService => {
+                let key = self.service()?;
+                Command::AddService(key, self.service_options(&key)?)
+            }
+            Verb::EditService => {
+                let key = self.service()?;
+                Command::EditService(key, self.service_options(&key)?)
+            }
             Verb::DeleteService => Command::DeleteService(self.service()?),
             Verb::Clear => Command::Flush,
             Verb::Zero => Command::Zero(self.service_if_any()?),
@@ -414,20 +420,21 @@ impl Arguments {
         let (address, service_port) =
             address_and_port(text).ok_or_else(|| ArgumentError::NotNumeric(text.clone()))?;
         match service_port {
-            None | Some(0) if self.add_service && self.persistent.is_none() => {
+            None | Some(0)
+                if (self.add_service || self.edit_service) && self.persistent.is_none() =>
+            {
                 Err(invalid("Zero port specified for non-persistent service", 2))
             }
-            None | Some(0) => Err(unsupported("a service on all ports")),
-            Some(port) => Ok(Some(ServiceKey {
+            port => Ok(Some(ServiceKey {
                 protocol,
-                address: SocketAddr::new(address, port),
+                address: SocketAddr::new(address, port.unwrap_or(0)),
             })),
         }
     }
 
-    fn service_options(&self) -> Result<ServiceOptions, ArgumentError> {
-        if self.persistent.is_some() || self.netmask.is_some() || self.pe.is_some() {
-            return Err(unsupported("persistence"));
+    fn service_options(&self, key: &ServiceKey) -> Result<ServiceOptions, ArgumentError> {
+        if self.pe.is_some() {
+            return Err(unsupported("a persistence engine (--pe)"));
         }
         if self.ops && self.udp_service.is_none() {
             return Err(invalid(
@@ -448,7 +455,34 @@ impl Arguments {
             scheduler,
             flags,
             one_packet: self.ops,
+            persistence: self.persistence(key.address.is_ipv6())?,
         })
+    }
+
+    /// `-p` and `-M`, which is of no effect alone.
+    fn persistence(&self, is_ipv6: bool) -> Result<Option<Persistence>, ArgumentError> {
+        let mask = match &self.netmask {
+            None => ClientMask::host(is_ipv6),
+            Some(text) if is_ipv6 => text
+                .parse()
+                .ok()
+                .filter(|len| (1..=128).contains(len))
+                .map(ClientMask::PrefixLen)
+                .ok_or_else(|| invalid("illegal ipv6 netmask specified", 2))?,
+            Some(text) => text
+                .parse()
+                .map(ClientMask::Netmask)
+                .map_err(|_| invalid("illegal virtual server persistent mask specified", 2))?,
+        };
+        let Some(text) = &self.persistent else {
+            return Ok(None);
+        };
+        let timeout_s = text
+            .parse()
+            .ok()
+            .filter(|seconds| (1..=PERSISTENCE_S_MAX).contains(seconds))
+            .ok_or_else(|| invalid(&format!("invalid timeout value `{text}' specified"), 2))?;
+        Ok(Some(Persistence { timeout_s, mask }))
     }
 
     /// The real server. Its port, if one is named, is of no effect: a tunnelled

@@ -8,7 +8,8 @@ use super::Columns;
 use crate::{
     control::status::{ConnectionStatus, ServerStatus, ServiceStatus, Statistics},
     service::{
-        GueChecksum, Protocol, ServerOptions, ServiceKey, ServiceOptions, Timeouts, TunnelKind,
+        GueChecksum, Persistence, Protocol, ServerOptions, ServiceKey, ServiceOptions, Timeouts,
+        TunnelKind,
     },
 };
 
@@ -59,7 +60,7 @@ pub fn connections(listed: &[ConnectionStatus]) -> String {
         let _ = writeln!(
             text,
             "{:<3} {minutes:02}:{seconds:02}  {:<11} {:<18} {:<18} {}",
-            connection.protocol,
+            protocol(connection),
             connection.state,
             connection.client.to_string(),
             connection.service.to_string(),
@@ -78,7 +79,7 @@ pub fn proc_connections(listed: &[ConnectionStatus]) -> String {
         let _ = writeln!(
             text,
             "{:<3} {} {} {} {:<11} {:>7}",
-            connection.protocol,
+            protocol(connection),
             hexadecimal(connection.client),
             hexadecimal(connection.service),
             hexadecimal(server_of(connection)),
@@ -105,8 +106,15 @@ pub fn save(listed: &[ServiceStatus]) -> String {
             scheduler,
             flags,
             one_packet,
+            persistence,
         } = service.options;
         let _ = write!(text, "-A {name} -s {scheduler}");
+        if let Some(Persistence { timeout_s, mask }) = persistence {
+            let _ = write!(text, " -p {timeout_s}");
+            if !mask.is_host() {
+                let _ = write!(text, " -M {mask}");
+            }
+        }
         let flags = flags.names(scheduler);
         if !flags.is_empty() {
             let _ = write!(text, " -b {}", flags.join(","));
@@ -164,10 +172,24 @@ pub fn scheduler(options: ServiceOptions) -> String {
     if !flags.is_empty() {
         let _ = write!(text, " ({})", flags.join(","));
     }
+    if let Some(Persistence { timeout_s, mask }) = options.persistence {
+        let _ = write!(text, " persistent {timeout_s}");
+        if !mask.is_host() {
+            let _ = write!(text, " mask {mask}");
+        }
+    }
     if options.one_packet {
         text.push_str(" ops");
     }
     text
+}
+
+/// The protocol of a connection; that of a template for several is "IP".
+pub fn protocol(connection: &ConnectionStatus) -> String {
+    match connection.protocol {
+        Some(protocol) => protocol.to_string(),
+        None => "IP".to_owned(),
+    }
 }
 
 /// A real server with its port, which is that of the service.
@@ -239,14 +261,11 @@ fn server_line(
             text,
             "{name} {upper_threshold:<10} {lower_threshold:<10} {active:<10} {inactive:<10}"
         ),
-        // Without persistence there are no such connections.
-        Columns::PersistentConnections => {
-            writeln!(
-                text,
-                "{name} {weight:<9} {:<11} {active:<10} {inactive:<10}",
-                0
-            )
-        }
+        Columns::PersistentConnections => writeln!(
+            text,
+            "{name} {weight:<9} {:<11} {active:<10} {inactive:<10}",
+            server.templates
+        ),
         Columns::TunnelInfo => writeln!(
             text,
             "{name} Tunnel  {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}"

@@ -3,11 +3,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{DropReason, Exit, Pipeline, PuntReason, icmp_error, is_martian};
+use super::{DropReason, Exit, Pipeline, PuntReason, icmp_error, is_martian, persistence};
 use crate::{
-    connection::{CoarseTime, ConnectionKey, EntryIndex, NewEntry, State, sctp, transition},
-    flow::FlowHash,
-    forwarding::{Presence, RealServerIndex, ServiceAddress},
+    connection::{
+        CoarseTime, ConnectionKey, EntryIndex, NewEntry, State, sctp,
+        templates::{Ending, TemplateIndex},
+        transition,
+    },
+    flow::{Endpoints, FlowHash},
+    forwarding::{FTP_DATA_PORT, Presence, RealServerIndex, ServiceAddress, ServiceIndex},
     io::Driver,
     scheduler::Request,
     service::{Protocol, Tunables},
@@ -46,6 +50,8 @@ enum Fate {
 /// What scheduling came to.
 struct Picked {
     server: RealServerIndex,
+    /// What keeps the client's connections together.
+    template: Option<TemplateIndex>,
     /// Whether the server is for this packet alone: one-packet scheduling
     /// counts a connection and keeps none, so that neither loads nor
     /// thresholds know of it.
@@ -81,13 +87,16 @@ impl<D: Driver> Pipeline<D> {
         };
         let picked = self.schedule(flow, now);
         if let Some(index) = index {
-            self.end::<K>(index);
+            self.end::<K>(index, Ending::Natural, now);
         }
-        let Picked { server, one_packet } = picked?;
-        if one_packet {
+        let picked = picked?;
+        let server = picked.server;
+        if picked.one_packet {
             self.counters.server(server.as_usize()).connections.add(1);
-        } else {
-            self.open(server, flow, now)?;
+            self.release(picked.template, now);
+        } else if let Err(exit) = self.open(&picked, flow, now) {
+            self.release(picked.template, now);
+            return Err(exit);
         }
         self.count_packet_of(server, total_len);
         Ok(server)
@@ -134,54 +143,105 @@ impl<D: Driver> Pipeline<D> {
         if is_martian(client) || self.state.local.contains(&client) {
             return Err(Exit::Drop(DropReason::MartianSource));
         }
-        let is_udp = flow.protocol == Protocol::Udp;
-        let may_open = match flow.protocol {
-            Protocol::Tcp => {
-                (flow.is_opening() || self.state.tunables.sloppy_tcp) && flow.signal & TCP_RST == 0
-            }
-            Protocol::Sctp => {
-                (flow.is_opening() || self.state.tunables.sloppy_sctp) && flow.signal != sctp::ABORT
-            }
-            Protocol::Udp => true,
-        };
+        let tunables = &self.state.tunables;
+        // Data connections that FTP servers open come from this port; Linux
+        // IPVS never takes them for a client's.
+        let may_open = endpoints.client.port() != FTP_DATA_PORT
+            && match flow.protocol {
+                Protocol::Tcp => {
+                    (flow.is_opening() || tunables.sloppy_tcp) && flow.signal & TCP_RST == 0
+                }
+                Protocol::Sctp => {
+                    flow.is_opening() || tunables.sloppy_sctp && flow.signal != sctp::ABORT
+                }
+                Protocol::Udp => true,
+            };
         let service = self.state.services.find(&ServiceAddress {
             vip,
             l4_port: endpoints.service.port(),
             protocol: flow.protocol,
         });
         match service {
-            Some((index, service)) if may_open => {
-                let (loads, flow) = (&*self.state.loads, &endpoints);
-                let request = Request {
-                    service,
-                    loads,
-                    flow,
-                    now,
-                };
-                let server = self.schedulers.pick(index, &request);
-                let server = server.ok_or(Exit::Punt(PuntReason::NoServer))?;
-                let one_packet = service.options.one_packet && is_udp;
-                Ok(Picked { server, one_packet })
-            }
+            Some((index, _)) if may_open => self.pick(index, &endpoints, now),
             _ => Err(Exit::Punt(PuntReason::Local)),
         }
+    }
+
+    /// Picks a real server of a service.
+    fn pick(
+        &mut self,
+        index: ServiceIndex,
+        flow: &Endpoints,
+        now: CoarseTime,
+    ) -> Result<Picked, Exit> {
+        let Some(service) = self.state.services.service(index) else {
+            return Err(Exit::Punt(PuntReason::Local));
+        };
+        let one_packet = service.options.one_packet && flow.protocol == Protocol::Udp.number();
+        // Clients of FTP may also want some other port of the VIP.
+        let without_server = Exit::Punt(if service.is_ftp_data(flow.service.port()) {
+            PuntReason::Local
+        } else {
+            PuntReason::NoServer
+        });
+        let request = Request {
+            service,
+            loads: &self.state.loads,
+            flow,
+            now,
+        };
+        let schedulers = &mut self.schedulers;
+        let Some(persistence) = service.options.persistence else {
+            let server = if service.is_ftp_data(flow.service.port()) {
+                None
+            } else {
+                schedulers.pick(index, &request)
+            };
+            return Ok(Picked {
+                server: server.ok_or(without_server)?,
+                template: None,
+                one_packet,
+            });
+        };
+        let attached = persistence::attach(
+            &self.state,
+            &self.counters,
+            (service, persistence),
+            flow,
+            now,
+            || schedulers.pick(index, &request),
+        );
+        let attached = attached.ok_or(without_server)?;
+        Ok(Picked {
+            server: RealServerIndex(attached.server),
+            template: attached.template,
+            one_packet,
+        })
     }
 
     /// Opens a connection.
     fn open<K: ConnectionKey>(
         &mut self,
-        server: RealServerIndex,
+        &Picked {
+            server, template, ..
+        }: &Picked,
         flow: &Flow<K>,
         now: CoarseTime,
     ) -> Result<(), Exit> {
         let state = state_after(None, flow, &self.state.tunables);
         let timeout = self.state.timeouts.of(state);
-        let new = NewEntry {
+        let mut new = NewEntry {
             server: server.0,
             state,
-            controller: 0,
+            controller: TemplateIndex::to_controller(template),
             flags: 0,
         };
+        if let Some(template) = template
+            && state.is_established()
+        {
+            self.state.templates.assure(template);
+            new.flags |= TEMPLATE_ASSURED;
+        }
         let inserted = self
             .connections
             .of_mut::<K>()
@@ -191,6 +251,7 @@ impl<D: Driver> Pipeline<D> {
             let load = self.state.loads.of(RealServerIndex(evicted.server));
             load.close(evicted.state.is_active());
             self.counters.connections_evicted.add(1);
+            self.release_by(evicted.controller, Ending::Evicted, now);
         }
         self.state.loads.of(server).open(state.is_active());
         self.counters.connections_opened.add(1);
@@ -218,6 +279,13 @@ impl<D: Driver> Pipeline<D> {
             if after.is_active() != before.is_active() {
                 self.state.loads.of(server).reclassify(after.is_active());
             }
+            if after.is_established()
+                && entry.flags() & TEMPLATE_ASSURED == 0
+                && let Some(template) = TemplateIndex::of_controller(entry.controller())
+            {
+                entry.set_flags(entry.flags() | TEMPLATE_ASSURED);
+                self.state.templates.assure(template);
+            }
         }
         self.connections
             .of_mut::<K>()
@@ -225,11 +293,27 @@ impl<D: Driver> Pipeline<D> {
     }
 
     /// Ends a connection before its time.
-    pub(super) fn end<K: ConnectionKey>(&mut self, index: EntryIndex) {
+    pub(super) fn end<K: ConnectionKey>(
+        &mut self,
+        index: EntryIndex,
+        ending: Ending,
+        now: CoarseTime,
+    ) {
         if let Some(ended) = self.connections.of_mut::<K>().remove(index) {
             let load = self.state.loads.of(RealServerIndex(ended.server));
             load.close(ended.state.is_active());
+            self.release_by(ended.controller, ending, now);
         }
+    }
+
+    fn release(&self, template: Option<TemplateIndex>, now: CoarseTime) {
+        let controller = TemplateIndex::to_controller(template);
+        self.release_by(controller, Ending::Natural, now);
+    }
+
+    fn release_by(&self, controller: u32, ending: Ending, now: CoarseTime) {
+        let shared = (&*self.state.templates, &*self.state.loads);
+        persistence::release(shared, &self.counters, controller, ending, now);
     }
 
     /// The director itself is the real server and answers a segment with a
@@ -306,5 +390,7 @@ const fn may_reuse(state: State, conn_reuse_mode: u32) -> bool {
     }
 }
 
+/// Flag of a connection whose template knows that it was established.
+const TEMPLATE_ASSURED: u8 = 1;
 const TCP_SYN: u8 = TcpFlags::SYN.0;
 const TCP_RST: u8 = TcpFlags::RST.0;

@@ -18,7 +18,7 @@ pub struct Tunable {
 }
 
 /// All settings, in the order of their names.
-pub const TUNABLES: [Tunable; 6] = [
+pub const TUNABLES: [Tunable; 7] = [
     Tunable {
         name: "conn_reuse_mode",
         meaning: "a SYN on an old connection: 0 goes to its server, 1 is scheduled anew after \
@@ -33,6 +33,13 @@ pub const TUNABLES: [Tunable; 6] = [
         max: 1,
         read: |tunables| tunables.expire_nodest_conn.into(),
         write: |tunables, value| tunables.expire_nodest_conn = value != 0,
+    },
+    Tunable {
+        name: "expire_quiescent_template",
+        meaning: "clients of a persistent service leave a real server of weight 0",
+        max: 1,
+        read: |tunables| tunables.expire_quiescent_template.into(),
+        write: |tunables, value| tunables.expire_quiescent_template = value != 0,
     },
     Tunable {
         name: "pmtu_disc",
@@ -173,7 +180,7 @@ mod tests {
         let mut tunables = Tunables::default();
         assert_eq!(
             tunables.set("conn_reuse", 0).unwrap_err().to_string(),
-            "there is no setting \"conn_reuse\"; write conn_reuse_mode, expire_nodest_conn, \
+            "there is no setting \"conn_reuse\"; write conn_reuse_mode, expire_nodest_conn, expire_quiescent_template, \
              pmtu_disc, secure_tcp, sloppy_sctp or sloppy_tcp"
         );
         assert_eq!(

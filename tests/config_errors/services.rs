@@ -23,7 +23,7 @@ director.toml:6: "198.51.100.10" lacks the service port; write for example "198.
 }
 
 #[test]
-fn service_port_zero_is_refused() {
+fn service_port_zero_without_persistence_is_refused() {
     refused(
         r#"
 [[port]]
@@ -36,10 +36,44 @@ address = "198.51.100.10:0"
 address = "192.0.2.11"
 "#,
         r#"
-director.toml:6: service port 0 (all ports) needs persistence, which this version lacks; write one [[service]] for each service port
+director.toml:6: service port 0 stands for all ports, on which clients find their real server by persistence; write `persistence_s = 360` too, or one [[service]] for each service port
     address = "198.51.100.10:0"
               ^^^^^^^^^^^^^^^^^
 "#,
+    );
+}
+
+#[test]
+fn persistence_out_of_range_and_without_a_timeout_is_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+persistence_s = 0
+persistence_prefix_len = 33
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:81"
+persistence_prefix_len = 24
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r"
+director.toml:7: `persistence_s` is 0; write a whole number from 1 to 2678400 seconds (31 days)
+    persistence_s = 0
+                    ^
+director.toml:8: `persistence_prefix_len` is 33; write a whole number from 1 to 32
+    persistence_prefix_len = 33
+                             ^^
+director.toml:13: `persistence_prefix_len` is for persistent services; write `persistence_s` too
+    persistence_prefix_len = 24
+                             ^^
+",
     );
 }
 

@@ -80,6 +80,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         &[
             "clock",
             "connection::StateTimeouts",
+            "connection::Templates",
             "flow",
             "io::PortIndex",
             "neighbor",
@@ -207,6 +208,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "flow",
             "forwarding",
             "io",
+            "memory::MemoryError",
             "worker",
         ],
     ),

@@ -31,6 +31,9 @@ use super::{
 /// hundred.
 const CONNECTIONS_MAX: usize = 4096;
 
+/// Persistence templates that it can hold.
+const TEMPLATES_MAX: u32 = 1024;
+
 /// Packet buffers of the lab.
 const PACKETS: usize = 256;
 
@@ -267,6 +270,7 @@ fn config_of(network: &Network) -> Config {
             management_core: None,
             idle: None,
             connections_max: CONNECTIONS_MAX,
+            templates_max: TEMPLATES_MAX,
             control_socket: "oracle.sock".into(),
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),

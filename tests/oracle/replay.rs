@@ -160,7 +160,7 @@ impl<'a, S: Subject> Replay<'a, S> {
                 if matches!(invocation, Invocation::List(Listing::Connections)) {
                     let waited_s = recorded.seconds_waited(&text);
                     if waited_s > 0 {
-                        self.wait(waited_s * 1000);
+                        self.wait(waited_s * 1000)?;
                         text = self.ipvsadm(invocation, shell)?;
                     }
                 }

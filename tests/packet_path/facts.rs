@@ -92,6 +92,12 @@ facts! { WORK: work {
     "connections_evicted" => a_syn_alone_gives_way_in_a_full_table,
 } }
 
+facts! { PERSISTENCE: persistence {
+    "templates" => a_first_connection_makes_a_template,
+    "templates_evicted" => a_template_without_connections_gives_way_in_a_full_table,
+    "templates_full" => without_room_for_a_template_the_connection_is_served_all_the_same,
+} }
+
 /// A reason or counter without a fact fails here, and so does a fact that
 /// stands for none.
 #[test]
@@ -103,7 +109,7 @@ fn every_reason_and_every_counter_is_reached_by_one_fact() {
 
     let all = Lab::start().director.management.counters();
     let names: Vec<_> = all.iter().map(|counter| counter.name.as_str()).collect();
-    let reached = [DROPS, PUNTS, HOST, TUNNEL, WORK].concat();
+    let reached = [DROPS, PUNTS, HOST, TUNNEL, WORK, PERSISTENCE].concat();
     let unique: BTreeSet<_> = names.iter().copied().collect();
     assert_eq!(unique.len(), names.len(), "a name twice: {names:?}");
     assert_eq!(reached.len(), names.len());

@@ -71,13 +71,13 @@ pub(crate) fn a_reset_is_not_answered(counter: &str) -> Checked {
 
 pub(crate) fn the_65th_packet_that_waits_for_a_neighbor_is_dropped(counter: &str) -> Checked {
     let mut lab = with_silent_server();
-    for client_port in 1..=64 {
+    for client_port in 1001..=1064 {
         lab.send(&udp(client_port, 53, b"?").frame());
     }
     assert_eq!(lab.counter(counter), 0);
     assert_eq!(lab.network.packets_in_use(), 64);
     lab.counts_one_and(counter, &["unresolved"], |lab| {
-        lab.send(&udp(65, 53, b"?").frame());
+        lab.send(&udp(1065, 53, b"?").frame());
         assert_eq!(lab.network.packets_in_use(), 64);
         // Until the neighbor is given up.
         for _ in 0..3 {

@@ -39,6 +39,7 @@ pub(crate) struct Setup {
     pub(crate) workers: usize,
     pub(crate) packets: usize,
     pub(crate) connections_max: usize,
+    pub(crate) templates_max: u32,
     pub(crate) icmp_rate_per_s: u32,
     pub(crate) tunables: Tunables,
     /// The tag of both ports.
@@ -53,6 +54,7 @@ impl Default for Setup {
             workers: 1,
             packets: 2300,
             connections_max: 4096,
+            templates_max: 1024,
             icmp_rate_per_s: 0,
             tunables: Tunables::default(),
             vlan: None,
@@ -381,6 +383,7 @@ pub(crate) fn config(setup: &Setup) -> Config {
             management_core: None,
             idle: None,
             connections_max: setup.connections_max,
+            templates_max: setup.templates_max,
             control_socket: "lab.sock".into(),
             timeouts: Timeouts::default(),
             tunables: setup.tunables,

@@ -28,6 +28,7 @@ mod host;
 mod lab;
 mod model;
 mod no_headroom;
+mod persistence;
 mod properties;
 mod punts;
 mod sctp;

@@ -7,7 +7,7 @@ use crate::{
         table::{Column, table},
     },
     control::status::{ConnectionStatus, NextHopStatus, ServerStatus, ServiceStatus},
-    ipvsadm::listing::scheduler,
+    ipvsadm::listing::{protocol, scheduler},
     service::TunnelKind,
 };
 
@@ -96,14 +96,18 @@ fn server_state(server: &ServerStatus) -> String {
 pub(super) fn connections(connections: &[ConnectionStatus], total: u64, truncated: bool) -> String {
     let rows = connections.iter().map(|connection| {
         vec![
-            connection.protocol.to_string(),
+            protocol(connection),
             minutes(connection.expires_ms),
             connection.state.clone(),
             connection.client.to_string(),
             connection.service.to_string(),
             connection.server.to_string(),
             count(connection.packets),
-            connection.worker.to_string(),
+            if connection.is_template {
+                "all".to_owned()
+            } else {
+                connection.worker.to_string()
+            },
         ]
     });
     let table = table(
@@ -149,6 +153,7 @@ mod tests {
             },
             active_connections: 12,
             inactive_connections: 1_234_567,
+            templates: 0,
             overloaded: false,
             next_hop,
             path_mtu: 1500,
@@ -231,7 +236,8 @@ TCP  192.0.2.10:80 wlc                                 0       0      0 B
     fn connections_look_like_ipvsadm_and_fit() {
         let connection = ConnectionStatus {
             worker: 3,
-            protocol: Protocol::Tcp,
+            protocol: Some(Protocol::Tcp),
+            is_template: false,
             client: "198.51.100.200:65535".parse().unwrap(),
             service: "192.0.2.100:8080".parse().unwrap(),
             server: "10.100.100.100".parse().unwrap(),

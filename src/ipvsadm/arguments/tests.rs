@@ -1,3 +1,5 @@
+use std::net::Ipv4Addr;
+
 use super::*;
 
 fn parse_line(line: &str) -> Result<Invocation, ArgumentError> {
@@ -60,6 +62,39 @@ fn service_commands_in_short_and_long_options() {
     for (line, command) in cases {
         assert_eq!(parse_line(line), Ok(Invocation::Change(command)), "{line}");
     }
+}
+
+#[test]
+fn persistence_has_a_timeout_and_a_mask() {
+    let host = ClientMask::Netmask(Ipv4Addr::BROADCAST);
+    let network = ClientMask::Netmask([255, 255, 255, 0].into());
+    for (line, key, timeout_s, mask) in [
+        ("-A -t 198.51.100.10:80 -p", "198.51.100.10:80", 360, host),
+        ("-A -t 198.51.100.10:0 -p 60", "198.51.100.10:0", 60, host),
+        ("-A -t 198.51.100.10 -p 60", "198.51.100.10:0", 60, host),
+        (
+            "-A -t 198.51.100.10:80 -p 2678400 -M 255.255.255.0",
+            "198.51.100.10:80",
+            2_678_400,
+            network,
+        ),
+    ] {
+        let options = ServiceOptions {
+            persistence: Some(Persistence { timeout_s, mask }),
+            ..ServiceOptions::from(SchedulerKind::Wlc)
+        };
+        let command = Command::AddService(service(Protocol::Tcp, key), options);
+        assert_eq!(parse_line(line), Ok(Invocation::Change(command)), "{line}");
+    }
+    let command = Command::AddService(
+        service(Protocol::Tcp, "198.51.100.10:80"),
+        ServiceOptions::from(SchedulerKind::Wlc),
+    );
+    assert_eq!(
+        parse_line("-A -t 198.51.100.10:80 -M 255.255.255.0"),
+        Ok(Invocation::Change(command)),
+        "a mask alone is of no effect"
+    );
 }
 
 #[test]
@@ -220,6 +255,22 @@ fn command_lines_that_ipvsadm_refuses() {
             "-A -u 198.51.100.10:0 -s rr",
             invalid("Zero port specified for non-persistent service", 2),
         ),
+        (
+            "-E -t 198.51.100.10 -s rr",
+            invalid("Zero port specified for non-persistent service", 2),
+        ),
+        (
+            "-A -t 198.51.100.10:80 -p 0",
+            invalid("invalid timeout value `0' specified", 2),
+        ),
+        (
+            "-A -t 198.51.100.10:80 -p 2678401",
+            invalid("invalid timeout value `2678401' specified", 2),
+        ),
+        (
+            "-A -t 198.51.100.10:80 -p 60 -M 24",
+            invalid("illegal virtual server persistent mask specified", 2),
+        ),
     ];
     for (line, error) in cases {
         assert_eq!(parse_line(line), Err(error), "{line}");
@@ -334,14 +385,9 @@ fn incomplete_and_contradictory_command_lines_are_invalid() {
 #[test]
 fn what_this_version_cannot_do_is_named() {
     for (line, what) in [
-        ("-A -t 198.51.100.10:80 -s rr -p", "persistence"),
         (
-            "-A -t 198.51.100.10:80 -s rr -p 300 -M 255.255.255.0",
-            "persistence",
-        ),
-        (
-            "-A -t 198.51.100.10:0 -s rr -p 360",
-            "a service on all ports",
+            "-A -u 198.51.100.10:5060 -s rr -p 60 --pe sip",
+            "a persistence engine (--pe)",
         ),
         ("-A -f 5 -s rr", "a service by firewall mark"),
         ("-A -f 6 -6 -s rr", "a service by firewall mark"),

@@ -30,6 +30,7 @@ fn server(
         },
         active_connections: active,
         inactive_connections: inactive,
+        templates: 0,
         overloaded: false,
         next_hop: NextHopStatus::NoRoute,
         path_mtu: 0,
@@ -265,6 +266,7 @@ fn timeouts_are_printed_as_recorded() {
 fn recorded_connections() -> [ConnectionStatus; 2] {
     let connection =
         |protocol, client, service, server, state: &str, remaining_s: u64| ConnectionStatus {
+            is_template: false,
             protocol,
             client: address(client),
             service: address(service),
@@ -276,7 +278,7 @@ fn recorded_connections() -> [ConnectionStatus; 2] {
         };
     [
         connection(
-            Protocol::Tcp,
+            Some(Protocol::Tcp),
             "203.0.113.7:48001",
             "198.51.100.10:80",
             "10.0.0.11:80",
@@ -284,7 +286,7 @@ fn recorded_connections() -> [ConnectionStatus; 2] {
             893,
         ),
         connection(
-            Protocol::Udp,
+            Some(Protocol::Udp),
             "203.0.113.203:5378",
             "198.51.100.10:53",
             "10.0.0.12:53",

@@ -5,7 +5,7 @@ use crate::{
     control::status::{NextHopStatus, ServerStatus, ServiceStatus, Statistics},
     ipvsadm::listing::save,
     scheduler::{SchedulerFlags, SchedulerKind},
-    service::{GueChecksum, Protocol, TunnelKind},
+    service::{ClientMask, GueChecksum, PERSISTENCE_S_MAX, Persistence, Protocol, TunnelKind},
 };
 
 /// Recorded in `09_formats`, without what a director cannot have.
@@ -32,6 +32,7 @@ fn statuses(rules: &Rules) -> Vec<ServiceStatus> {
         options: rule.options,
         active_connections: 0,
         inactive_connections: 0,
+        templates: 0,
         overloaded: false,
         next_hop: NextHopStatus::NoRoute,
         path_mtu: 0,
@@ -226,17 +227,25 @@ fn server_options() -> impl Strategy<Value = ServerOptions> {
 
 fn service_options(protocol: Protocol) -> impl Strategy<Value = ServiceOptions> {
     let kinds = proptest::sample::select(SchedulerKind::ALL.to_vec());
-    (kinds, any::<[bool; 3]>()).prop_map(move |(scheduler, [fallback, port, one_packet])| {
-        let has_flags = matches!(scheduler, SchedulerKind::Sh | SchedulerKind::Mh);
-        ServiceOptions {
-            flags: SchedulerFlags {
-                fallback: fallback && has_flags,
-                port: port && has_flags,
-            },
-            one_packet: one_packet && protocol == Protocol::Udp,
-            ..ServiceOptions::from(scheduler)
-        }
-    })
+    let persistence = proptest::option::of((1..=PERSISTENCE_S_MAX, any::<[u8; 4]>()));
+    let options = (kinds, any::<[bool; 3]>(), persistence);
+    options.prop_map(
+        move |(scheduler, [fallback, port, one_packet], persistence)| {
+            let has_flags = matches!(scheduler, SchedulerKind::Sh | SchedulerKind::Mh);
+            ServiceOptions {
+                flags: SchedulerFlags {
+                    fallback: fallback && has_flags,
+                    port: port && has_flags,
+                },
+                one_packet: one_packet && protocol == Protocol::Udp,
+                persistence: persistence.map(|(timeout_s, mask)| Persistence {
+                    timeout_s,
+                    mask: ClientMask::Netmask(mask.into()),
+                }),
+                ..ServiceOptions::from(scheduler)
+            }
+        },
+    )
 }
 
 fn service() -> impl Strategy<Value = ((Protocol, [u8; 4], u16), ServiceStatus)> {
@@ -257,6 +266,7 @@ fn service() -> impl Strategy<Value = ((Protocol, [u8; 4], u16), ServiceStatus)>
                     options,
                     active_connections: 3,
                     inactive_connections: 4,
+                    templates: 0,
                     overloaded: false,
                     next_hop: NextHopStatus::NoRoute,
                     path_mtu: 0,

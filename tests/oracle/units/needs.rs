@@ -69,8 +69,11 @@ fn lines_that_need_a_missing_feature_are_found() {
         missing_feature(&lines("ipvsadm -A -t 198.51.100.10:80 -s rr")),
         None
     );
-    let mixed = lines("ipvsadm -C; ipvsadm -A -t 198.51.100.10:80 -s rr -p 300");
-    assert_eq!(missing_feature(&mixed).as_deref(), Some("persistence"));
+    let mixed = lines("ipvsadm -C; ipvsadm -A -t 198.51.100.10:80 -s rr -p 300 --pe sip");
+    assert_eq!(
+        missing_feature(&mixed).as_deref(),
+        Some("a persistence engine (--pe)")
+    );
     // A line that nobody understands must fail in the replay, not be skipped.
     assert_eq!(missing_feature(&lines("reboot")), None);
 }

@@ -55,7 +55,7 @@ fn connection_with_another_state_time_or_server_differs() {
 #[test]
 fn a_wait_that_is_not_recorded_shows_in_what_all_connections_have_left() {
     let ours = |seconds: &str| CONNECTIONS.replace("00:59", seconds);
-    let waited = |ours: &str| RecordedOutput::new(CONNECTIONS, 0).seconds_waited(ours);
+    let waited = |ours: &str| RecordedOutput::new(CONNECTIONS, 0, 0).seconds_waited(ours);
     assert_eq!(waited(&ours("01:09").replace("14:59", "15:09")), 9);
     assert_eq!(waited(&ours("01:09")), 0, "not of all");
     assert_eq!(waited(&ours("01:01").replace("14:59", "15:01")), 0);

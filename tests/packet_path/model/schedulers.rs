@@ -305,7 +305,7 @@ fn picks_are_those_of_the_model_whatever_is_added_deleted_and_edited() {
         let mut world = World {
             scheduler: Scheduler::new(kind),
             connections: Vec::new(),
-            next_client_port: 1,
+            next_client_port: 1000,
         };
         for step in &steps {
             world.take(&mut lab, step)?;

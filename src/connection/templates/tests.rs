@@ -556,7 +556,7 @@ proptest! {
                     prop_assert_eq!(table.len(), naive.templates.len());
                     for server in 0..3 {
                         let listed = naive.templates.values().filter(|t| t.server == server);
-                        prop_assert_eq!(balance[server as usize], listed.count() as i32);
+                        prop_assert_eq!(balance[server as usize], i32::try_from(listed.count()).unwrap());
                     }
                 }
             }
