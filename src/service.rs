@@ -343,6 +343,8 @@ pub struct Tunables {
     /// Whether a persistent service looks for another real server when the
     /// client's has weight 0.
     pub expire_quiescent_template: bool,
+    /// Whether an ICMP error about an answer from a VIP may open a connection.
+    pub schedule_icmp: bool,
     /// Whether a TCP packet other than SYN may open a connection.
     pub sloppy_tcp: bool,
     /// Whether an SCTP packet other than INIT may open a connection.
@@ -359,6 +361,7 @@ impl Default for Tunables {
             expire_nodest_conn: false,
             pmtu_disc: true,
             expire_quiescent_template: false,
+            schedule_icmp: false,
             sloppy_tcp: false,
             sloppy_sctp: false,
             secure_tcp: 0,

@@ -81,6 +81,7 @@ conn_reuse_mode = 2
 expire_nodest_conn = 1
 pmtu_disc = 0
 expire_quiescent_template = true
+schedule_icmp = true
 sloppy_tcp = true
 sloppy_sctp = 1
 secure_tcp = 3
@@ -346,6 +347,7 @@ fn threads_and_tables_are_as_written() {
         expire_nodest_conn: true,
         pmtu_disc: false,
         expire_quiescent_template: true,
+        schedule_icmp: true,
         sloppy_tcp: true,
         sloppy_sctp: true,
         secure_tcp: 3,

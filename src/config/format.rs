@@ -88,6 +88,7 @@ pub(super) static IPVS: TableFormat = TableFormat {
         key("expire_nodest_conn", "false"),
         key("expire_quiescent_template", "false"),
         key("pmtu_disc", "true"),
+        key("schedule_icmp", "false"),
         key("secure_tcp", "0"),
         key("sloppy_sctp", "false"),
         key("sloppy_tcp", "false"),

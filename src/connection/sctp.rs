@@ -46,14 +46,17 @@ pub const fn transition(state: Option<State>, chunk_type: u8) -> State {
         SctpClosed as Closed, SctpCookieEchoed as CookieEchoed, SctpEstablished as Established,
         SctpInit as Init, SctpInit1 as Init1, SctpShutdownReceived as ShutdownReceived,
     };
-    let Some(state) = state else {
-        return match chunk_type {
-            INIT => Init1,
-            INIT_ACK => CookieEchoed,
-            SHUTDOWN => ShutdownReceived,
-            SHUTDOWN_ACK | SHUTDOWN_COMPLETE | ERROR | ABORT => Closed,
-            _ => Established,
-        };
+    let state = match state {
+        None | Some(State::None) => {
+            return match chunk_type {
+                INIT => Init1,
+                INIT_ACK => CookieEchoed,
+                SHUTDOWN => ShutdownReceived,
+                SHUTDOWN_ACK | SHUTDOWN_COMPLETE | ERROR | ABORT => Closed,
+                _ => Established,
+            };
+        }
+        Some(state) => state,
     };
     match (state, chunk_type) {
         (Init1 | Init | Closed, INIT) | (Init1 | Init, SHUTDOWN_ACK) => Init,

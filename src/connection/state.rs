@@ -41,11 +41,14 @@ pub enum State {
     SctpShutdownReceived = 12,
     /// SCTP: the association was shut down or aborted.
     SctpClosed = 13,
+    /// Opened by an ICMP error alone (`schedule_icmp`): the client has sent
+    /// nothing yet.
+    None = 14,
 }
 
 impl State {
     /// All states, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SynRecv,
         Self::SynAck,
         Self::Established,
@@ -59,6 +62,7 @@ impl State {
         Self::SctpEstablished,
         Self::SctpShutdownReceived,
         Self::SctpClosed,
+        Self::None,
     ];
 
     /// Whether the connection counts as active in lc, wlc and displays; all
@@ -84,7 +88,7 @@ impl State {
     pub const fn is_embryonic(self) -> bool {
         matches!(
             self,
-            Self::SynRecv | Self::SynAck | Self::SctpInit1 | Self::SctpInit
+            Self::SynRecv | Self::SynAck | Self::SctpInit1 | Self::SctpInit | Self::None
         )
     }
 
@@ -103,6 +107,7 @@ impl State {
             Self::SctpCookieEchoed => "C-ECHOED",
             Self::SctpShutdownReceived => "S-RECEIVED",
             Self::SctpClosed => "CLOSED",
+            Self::None => "NONE",
         }
     }
 
@@ -123,6 +128,7 @@ impl State {
             11 => Some(Self::SctpEstablished),
             12 => Some(Self::SctpShutdownReceived),
             13 => Some(Self::SctpClosed),
+            14 => Some(Self::None),
             _ => None,
         }
     }
@@ -149,7 +155,7 @@ pub const fn transition(state: Option<State>, flags: u8, secure: bool) -> State 
     use State::{Close, Established, FinWait, SynAck, SynRecv, TimeWait};
     let opening = if secure { SynAck } else { SynRecv };
     let [syn, fin, ack, rst, null] = match state {
-        None => [opening, Close, Established, Close, Close],
+        None | Some(State::None) => [opening, Close, Established, Close, Close],
         Some(SynRecv) => [SynRecv, TimeWait, Established, SynRecv, Close],
         Some(SynAck) => [opening, TimeWait, Established, Close, Close],
         Some(Established) => [Established, FinWait, Established, Close, Close],
@@ -214,6 +220,7 @@ impl StateTimeouts {
                 // timer is 60 seconds at most (RFC 9260 section 16).
                 State::SctpInit1 => 4,
                 State::SctpEstablished => 900,
+                State::None => 3,
                 State::SctpInit
                 | State::SctpCookieEchoed
                 | State::SctpShutdownReceived
@@ -239,6 +246,7 @@ impl StateTimeouts {
             sctp_established,
             sctp_shutdown_received,
             sctp_closed,
+            none,
         ] = self.0;
         match state {
             State::SynRecv => syn_recv,
@@ -254,6 +262,7 @@ impl StateTimeouts {
             State::SctpEstablished => sctp_established,
             State::SctpShutdownReceived => sctp_shutdown_received,
             State::SctpClosed => sctp_closed,
+            State::None => none,
         }
     }
 }
@@ -529,13 +538,13 @@ mod tests {
         let seconds = State::ALL.map(|state| timeouts.of(state).as_seconds());
         let chosen = [60, 120, 1, 7, 120, 10, 31 * 86_400];
         assert_eq!(seconds[..7], chosen);
-        assert_eq!(seconds[7..], [4, 61, 61, 900, 61, 61]);
+        assert_eq!(seconds[7..], [4, 61, 61, 900, 61, 61, 3]);
     }
 
     #[test]
     fn numbers_of_states_are_stable() {
         assert_eq!(State::from_number(0), None);
-        assert_eq!(State::from_number(14), None);
+        assert_eq!(State::from_number(15), None);
         for state in State::ALL {
             assert_eq!(State::from_number(state as u8), Some(state));
         }

@@ -184,7 +184,9 @@ impl Modelled {
     fn may_be_evicted(&self, now: u32) -> bool {
         let is_idle = now.wrapping_sub(self.seen) >= 16;
         match self.state {
-            State::SynRecv | State::SynAck | State::SctpInit1 | State::SctpInit => true,
+            State::SynRecv | State::SynAck | State::SctpInit1 | State::SctpInit | State::None => {
+                true
+            }
             State::Established | State::SctpEstablished => false,
             _ => is_idle && self.packets <= 3,
         }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{DropReason, Exit, Pipeline, PuntReason, icmp_error, is_martian, persistence};
 use crate::{
     connection::{
-        CoarseTime, ConnectionKey, EntryIndex, NewEntry, State, sctp,
+        CoarseDuration, CoarseTime, ConnectionKey, EntryIndex, NewEntry, State, sctp,
         templates::{Ending, TemplateIndex},
         transition,
     },
@@ -91,13 +91,9 @@ impl<D: Driver> Pipeline<D> {
         }
         let picked = picked?;
         let server = picked.server;
-        if picked.one_packet {
-            self.counters.server(server.as_usize()).connections.add(1);
-            self.release(picked.template, now);
-        } else if let Err(exit) = self.open(&picked, flow, now) {
-            self.release(picked.template, now);
-            return Err(exit);
-        }
+        let state = state_after(None, flow, &self.state.tunables);
+        let beginning = (state, self.state.timeouts.of(state));
+        self.begin(&picked, flow, beginning, now)?;
         self.count_packet_of(server, total_len);
         Ok(server)
     }
@@ -219,6 +215,27 @@ impl<D: Driver> Pipeline<D> {
         })
     }
 
+    /// Opens a connection, or counts it when it is for one packet alone.
+    fn begin<K: ConnectionKey>(
+        &mut self,
+        picked: &Picked,
+        flow: &Flow<K>,
+        beginning: (State, CoarseDuration),
+        now: CoarseTime,
+    ) -> Result<(), Exit> {
+        if picked.one_packet {
+            let counters = self.counters.server(picked.server.as_usize());
+            counters.connections.add(1);
+            self.release(picked.template, now);
+            return Ok(());
+        }
+        let opened = self.open(picked, flow, beginning, now);
+        if opened.is_err() {
+            self.release(picked.template, now);
+        }
+        opened
+    }
+
     /// Opens a connection.
     fn open<K: ConnectionKey>(
         &mut self,
@@ -226,10 +243,9 @@ impl<D: Driver> Pipeline<D> {
             server, template, ..
         }: &Picked,
         flow: &Flow<K>,
+        (state, timeout): (State, CoarseDuration),
         now: CoarseTime,
     ) -> Result<(), Exit> {
-        let state = state_after(None, flow, &self.state.tunables);
-        let timeout = self.state.timeouts.of(state);
         let mut new = NewEntry {
             server: server.0,
             state,
@@ -341,9 +357,10 @@ impl<D: Driver> Pipeline<D> {
 
     /// The real server that gets to see an ICMP message.
     pub(super) fn server_of_icmp(
-        &self,
+        &mut self,
         message: &[u8],
         destination: Ipv4Addr,
+        now: CoarseTime,
     ) -> Result<RealServerIndex, Exit> {
         if icmp_error::is_query(message) {
             return Err(self.to_host(destination.into()));
@@ -359,14 +376,50 @@ impl<D: Driver> Pipeline<D> {
         }
         let key = icmp_error::flow_of_error(message)?;
         let connections = self.connections.of();
+        let hash = connections.hash(&key);
         let entry = connections
-            .find(connections.hash(&key), &key)
-            .and_then(|index| connections.entry(index))
-            .ok_or(Exit::Drop(DropReason::IcmpErrorUnrelated))?;
+            .find(hash, &key)
+            .and_then(|index| connections.entry(index));
+        let server = match entry {
+            Some(entry) => RealServerIndex(entry.server()),
+            None => self.schedule_quoted(key, hash, now)?,
+        };
         if !icmp_error::has_sound_checksum(message) {
             return Err(Exit::Drop(DropReason::BadIcmpChecksum));
         }
-        Ok(RealServerIndex(entry.server()))
+        Ok(server)
+    }
+
+    /// Opens a connection for a flow of which nothing but an ICMP error came
+    /// here (`schedule_icmp`): the router before a group of directors spreads
+    /// errors by other addresses than the packets that they are about.
+    fn schedule_quoted<K: ConnectionKey>(
+        &mut self,
+        key: K,
+        hash: FlowHash,
+        now: CoarseTime,
+    ) -> Result<RealServerIndex, Exit> {
+        const UNRELATED: Exit = Exit::Drop(DropReason::IcmpErrorUnrelated);
+        let protocol = Protocol::from_number(key.endpoints().protocol).ok_or(UNRELATED)?;
+        if !self.state.tunables.schedule_icmp {
+            return Err(UNRELATED);
+        }
+        let (state, signal) = match protocol {
+            Protocol::Tcp => (State::None, TCP_SYN),
+            Protocol::Sctp => (State::None, sctp::INIT),
+            Protocol::Udp => (State::Udp, 0),
+        };
+        let flow = Flow {
+            key,
+            hash,
+            protocol,
+            signal,
+        };
+        // No host answers an error, so that what would be punted ends here.
+        let picked = self.schedule(&flow, now).map_err(|_| UNRELATED)?;
+        let timeout = self.state.timeouts.of(State::None);
+        self.begin(&picked, &flow, (state, timeout), now)?;
+        Ok(picked.server)
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Tunable {
 }
 
 /// All settings, in the order of their names.
-pub const TUNABLES: [Tunable; 7] = [
+pub const TUNABLES: [Tunable; 8] = [
     Tunable {
         name: "conn_reuse_mode",
         meaning: "a SYN on an old connection: 0 goes to its server, 1 is scheduled anew after \
@@ -47,6 +47,13 @@ pub const TUNABLES: [Tunable; 7] = [
         max: 1,
         read: |tunables| tunables.pmtu_disc.into(),
         write: |tunables, value| tunables.pmtu_disc = value != 0,
+    },
+    Tunable {
+        name: "schedule_icmp",
+        meaning: "an ICMP error about an answer from a VIP may open a connection",
+        max: 1,
+        read: |tunables| tunables.schedule_icmp.into(),
+        write: |tunables, value| tunables.schedule_icmp = value != 0,
     },
     Tunable {
         name: "secure_tcp",
@@ -181,7 +188,7 @@ mod tests {
         assert_eq!(
             tunables.set("conn_reuse", 0).unwrap_err().to_string(),
             "there is no setting \"conn_reuse\"; write conn_reuse_mode, expire_nodest_conn, expire_quiescent_template, \
-             pmtu_disc, secure_tcp, sloppy_sctp or sloppy_tcp"
+             pmtu_disc, schedule_icmp, secure_tcp, sloppy_sctp or sloppy_tcp"
         );
         assert_eq!(
             tunables.set("pmtu_disc", 2).unwrap_err().to_string(),

@@ -31,6 +31,7 @@ mod no_headroom;
 mod persistence;
 mod properties;
 mod punts;
+mod schedule_icmp;
 mod sctp;
 mod service_changes;
 mod tunnel_errors;
