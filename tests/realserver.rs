@@ -179,20 +179,20 @@ fn a_host_that_cannot_be_a_real_server_is_left_as_it_was() {
     let before = lab.in_server(settings);
     let run_with = |options: Options| lab.in_server(move || run(&options, &Signals::default()));
     let wrong = Options {
-        local: CLIENT,
+        local: CLIENT.into(),
         ..options()
     };
     assert!(matches!(
         run_with(wrong),
-        Err(RealServerError::Bind { local: CLIENT, .. })
+        Err(RealServerError::Bind { local, .. }) if local == CLIENT
     ));
     let wrong = Options {
-        vips: vec![VIP, SERVER],
+        vips: vec![VIP.into(), SERVER.into()],
         ..options()
     };
     assert!(matches!(
         run_with(wrong),
-        Err(RealServerError::VipIsLocal(SERVER))
+        Err(RealServerError::VipIsLocal(local)) if local == SERVER
     ));
     let wrong = Options {
         tun_name: "a name that is too long".to_owned(),
@@ -209,8 +209,8 @@ fn a_host_that_cannot_be_a_real_server_is_left_as_it_was() {
 
 fn options() -> Options {
     Options {
-        vips: vec![VIP, OTHER_VIP],
-        local: SERVER,
+        vips: vec![VIP.into(), OTHER_VIP.into()],
+        local: SERVER.into(),
         directors: vec![format!("{CLIENT}/32").parse().unwrap()],
         tun_name: Options::TUN_NAME_DEFAULT.to_owned(),
     }

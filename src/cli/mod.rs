@@ -13,13 +13,13 @@ use std::{
     error::Error,
     fmt::Display,
     io::{self, ErrorKind, Write},
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Args, Parser, Subcommand};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::{
     config::{self, Files, Loaded, Machine},
@@ -104,13 +104,13 @@ struct DoctorArguments {
 struct RealserverArguments {
     /// A virtual address that this server answers for; repeat for more
     #[arg(long = "vip", value_name = "VIP", required = true)]
-    vips: Vec<Ipv4Addr>,
+    vips: Vec<IpAddr>,
     /// The address of this host to which directors send
     #[arg(long, value_name = "RIP")]
-    local: Ipv4Addr,
+    local: IpAddr,
     /// Take packets only from directors in this network; repeat for more [default: from anybody]
     #[arg(long = "director", value_name = "NETWORK")]
-    directors: Vec<Ipv4Net>,
+    directors: Vec<IpNet>,
     /// Name of the TUN device to make
     #[arg(long, value_name = "NAME", default_value = Options::TUN_NAME_DEFAULT)]
     tun: String,

@@ -7,31 +7,36 @@
 //! inner destination must be one of our VIPs, since a tunnel that takes any
 //! packet lets anybody send from anywhere to anything behind this host.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::wire::{
     IpProtocol,
     checksum::{self, Sum},
+    ipv6::{self, Ipv6Header, Ipv6HeaderMut},
 };
 
 /// What is taken off and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// The outer destination: where this end of the tunnel is.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     /// The inner destinations.
-    pub vips: Vec<Ipv4Addr>,
+    pub vips: Vec<IpAddr>,
     /// The outer sources; empty takes every director.
-    pub directors: Vec<Ipv4Net>,
+    pub directors: Vec<IpNet>,
 }
 
 /// Why a packet goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum DropReason {
-    /// The outer header is not a whole IPv4 header of protocol 4.
+    /// The outer header is not a whole IPv4 header of protocol 4 or 41.
     OuterHeader,
     /// The outer header's checksum is wrong.
     OuterChecksum,
@@ -44,7 +49,8 @@ pub enum DropReason {
     NotForUs,
     /// Sent by none of the directors that are allowed to.
     UnknownDirector,
-    /// What is inside is not a whole IPv4 header.
+    /// What is inside is not a whole header of the IP version that the outer
+    /// one says.
     InnerHeader,
     /// The inner header's checksum is wrong.
     InnerChecksum,
@@ -102,8 +108,8 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// Takes the outer header off `packet`, which starts with it, and returns the
-/// inner packet without anything that followed it.
+/// Takes the outer IPv4 header off `packet`, which starts with it, and returns
+/// the inner packet without anything that followed it.
 ///
 /// The inner packet is as it was but for its ECN field, which takes over what
 /// the outer one says (RFC 6040 section 4.2), with its checksum kept right.
@@ -112,7 +118,8 @@ impl fmt::Display for DropReason {
 /// The reason for which a kernel, too, would drop the packet.
 pub fn decapsulate<'a>(packet: &'a mut [u8], rules: &Rules) -> Result<&'a mut [u8], DropReason> {
     let outer = Header::read(packet).ok_or(DropReason::OuterHeader)?;
-    if outer.protocol != PROTOCOL_IPIP {
+    let protocol = IpProtocol(outer.protocol);
+    if !matches!(protocol, IpProtocol::IPIP | IpProtocol::IPV6) {
         return Err(DropReason::OuterHeader);
     }
     if !outer.checksum_ok {
@@ -127,13 +134,56 @@ pub fn decapsulate<'a>(packet: &'a mut [u8], rules: &Rules) -> Result<&'a mut [u
     if outer.destination != rules.local {
         return Err(DropReason::NotForUs);
     }
-    let is_known = |director: &Ipv4Net| director.contains(&outer.source);
-    if !rules.directors.is_empty() && !rules.directors.iter().any(is_known) {
-        return Err(DropReason::UnknownDirector);
-    }
-    let inner_bytes = packet
+    check_director(outer.source.into(), rules)?;
+    let inner = packet
         .get_mut(outer.len..outer.total_len)
         .ok_or(DropReason::OuterHeader)?;
+    let outer_ecn = Some(outer.tos & ECN_MASK);
+    if protocol == IpProtocol::IPV6 {
+        take_ipv6(inner, outer_ecn, rules)
+    } else {
+        take_ipv4(inner, outer_ecn, rules)
+    }
+}
+
+/// Returns the inner packet of `payload`, what an outer IPv6 packet from
+/// `source` to our end of the tunnel carried as `protocol`.
+///
+/// A raw socket over IPv6 does not show the outer header (RFC 3542 section 3):
+/// congestion that was signalled there stays unheard.
+///
+/// # Errors
+/// The reason for which a kernel, too, would drop the packet.
+pub fn decapsulate_from_ipv6<'a>(
+    payload: &'a mut [u8],
+    source: Ipv6Addr,
+    protocol: IpProtocol,
+    rules: &Rules,
+) -> Result<&'a mut [u8], DropReason> {
+    check_director(source.into(), rules)?;
+    match protocol {
+        IpProtocol::IPIP => take_ipv4(payload, None, rules),
+        IpProtocol::IPV6 => take_ipv6(payload, None, rules),
+        _ => Err(DropReason::OuterHeader),
+    }
+}
+
+fn check_director(source: IpAddr, rules: &Rules) -> Result<(), DropReason> {
+    let is_known = |director: &IpNet| director.contains(&source);
+    if rules.directors.is_empty() || rules.directors.iter().any(is_known) {
+        Ok(())
+    } else {
+        Err(DropReason::UnknownDirector)
+    }
+}
+
+/// The IPv4 packet at the front of `inner_bytes`, with the ECN field that it
+/// leaves the tunnel with.
+fn take_ipv4<'a>(
+    inner_bytes: &'a mut [u8],
+    outer_ecn: Option<u8>,
+    rules: &Rules,
+) -> Result<&'a mut [u8], DropReason> {
     let inner = Header::read(inner_bytes).ok_or(DropReason::InnerHeader)?;
     if !inner.checksum_ok {
         return Err(DropReason::InnerChecksum);
@@ -141,26 +191,60 @@ pub fn decapsulate<'a>(packet: &'a mut [u8], rules: &Rules) -> Result<&'a mut [u
     let inner_bytes = inner_bytes
         .get_mut(..inner.total_len)
         .ok_or(DropReason::InnerTruncated)?;
-    if !rules.vips.contains(&inner.destination) {
-        return Err(DropReason::NotAVip);
-    }
-    if is_martian(inner.source, rules) {
-        return Err(DropReason::MartianSource);
-    }
-    let ecn = decapsulated_ecn(outer.tos & ECN_MASK, inner.tos & ECN_MASK)
-        .ok_or(DropReason::CongestionUnheard)?;
-    write_tos(inner_bytes, (inner.tos & !ECN_MASK) | ecn);
+    check_ends(inner.source.into(), inner.destination.into(), rules)?;
+    let tos = tos_after(outer_ecn, inner.tos)?;
+    write_tos(inner_bytes, tos);
     Ok(inner_bytes)
 }
 
-/// Whether no client can have sent from here. Linux: `ip_route_input_slow`.
-fn is_martian(source: Ipv4Addr, rules: &Rules) -> bool {
+/// The IPv6 packet at the front of `inner_bytes`, likewise.
+fn take_ipv6<'a>(
+    inner_bytes: &'a mut [u8],
+    outer_ecn: Option<u8>,
+    rules: &Rules,
+) -> Result<&'a mut [u8], DropReason> {
+    let (inner, _) = Ipv6Header::parse_quoted(inner_bytes).map_err(|_| DropReason::InnerHeader)?;
+    let (source, destination) = (inner.source(), inner.destination());
+    let (traffic_class, total_len) = (inner.traffic_class(), inner.total_len());
+    let inner_bytes = inner_bytes
+        .get_mut(..total_len)
+        .ok_or(DropReason::InnerTruncated)?;
+    check_ends(source.into(), destination.into(), rules)?;
+    let traffic_class = tos_after(outer_ecn, traffic_class)?;
+    let mut header = Ipv6HeaderMut::of(inner_bytes).map_err(|_| DropReason::InnerHeader)?;
+    header.set_traffic_class(traffic_class);
+    Ok(inner_bytes)
+}
+
+fn check_ends(source: IpAddr, destination: IpAddr, rules: &Rules) -> Result<(), DropReason> {
+    if !rules.vips.contains(&destination) {
+        Err(DropReason::NotAVip)
+    } else if is_martian(source, rules) {
+        Err(DropReason::MartianSource)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether no client can have sent from here. Linux: `ip_route_input_slow`,
+/// `ip6_rcv_core`.
+fn is_martian(source: IpAddr, rules: &Rules) -> bool {
     let is_own = source == rules.local || rules.vips.contains(&source);
-    source.octets()[0] == 0
-        || source.is_loopback()
-        || source.is_multicast()
-        || source.is_broadcast()
-        || is_own
+    let is_no_host = match source {
+        IpAddr::V4(source) => source.octets()[0] == 0 || source.is_broadcast(),
+        IpAddr::V6(source) => source.is_unspecified(),
+    };
+    is_no_host || source.is_loopback() || source.is_multicast() || is_own
+}
+
+/// DSCP and ECN of the inner packet as it leaves the tunnel; `outer_ecn` is
+/// what the outer header said, if that is known.
+fn tos_after(outer_ecn: Option<u8>, inner_tos: u8) -> Result<u8, DropReason> {
+    let Some(outer_ecn) = outer_ecn else {
+        return Ok(inner_tos);
+    };
+    let ecn = decapsulated_ecn(outer_ecn, inner_tos & ECN_MASK);
+    Ok((inner_tos & !ECN_MASK) | ecn.ok_or(DropReason::CongestionUnheard)?)
 }
 
 /// The ECN field that leaves the tunnel; `None` when the packet must be
@@ -200,26 +284,17 @@ fn write_tos(header: &mut [u8], tos: u8) {
 /// finishes it on the way through a raw socket, and the kernel would drop what
 /// we hand back. Checksums that are wrong in any other way stay wrong.
 pub fn complete_checksum(packet: &mut [u8]) -> bool {
-    let Some(header) = Header::read(packet) else {
+    let Some((protocol, l4, pseudo_header)) = segment_of(packet) else {
         return false;
     };
-    if header.is_fragment {
-        return false;
-    }
-    let offset = match header.protocol {
+    let offset = match protocol.0 {
         PROTOCOL_TCP => 16,
         PROTOCOL_UDP => 6,
         _ => return false,
     };
-    let Some(segment) = packet.get_mut(header.len..header.total_len) else {
+    let Some(segment) = packet.get_mut(l4) else {
         return false;
     };
-    let Ok(segment_len) = u16::try_from(segment.len()) else {
-        return false;
-    };
-    let protocol = IpProtocol(header.protocol);
-    let pseudo_header =
-        Sum::ipv4_pseudo_header(header.source, header.destination, protocol, segment_len);
     let pseudo = !pseudo_header.checksum();
     let Some(field) = segment
         .get(offset..)
@@ -232,7 +307,7 @@ pub fn complete_checksum(packet: &mut [u8]) -> bool {
     }
     // The field already holds the pseudo header's sum, as hardware expects it.
     let checksum = match Sum::of(segment).checksum() {
-        0 if header.protocol == PROTOCOL_UDP => 0xffff,
+        0 if protocol.0 == PROTOCOL_UDP => 0xffff,
         checksum => checksum,
     };
     if checksum == pseudo {
@@ -245,6 +320,21 @@ pub fn complete_checksum(packet: &mut [u8]) -> bool {
         *field = checksum.to_be_bytes();
     }
     true
+}
+
+/// What an unfragmented packet carries, where, and the pseudo header of that.
+/// IPv6 packets with extension headers do not come with prepared checksums.
+fn segment_of(packet: &[u8]) -> Option<(IpProtocol, Range<usize>, Sum)> {
+    if let Ok((header, payload)) = Ipv6Header::parse(packet) {
+        let (protocol, len) = (header.next_header(), u32::from(header.payload_len()));
+        let l4 = ipv6::HEADER_LEN..ipv6::HEADER_LEN + payload.len();
+        return Some((protocol, l4, header.pseudo_header(protocol, len)));
+    }
+    let header = Header::read(packet).filter(|header| !header.is_fragment)?;
+    let protocol = IpProtocol(header.protocol);
+    let len = u16::try_from(header.total_len - header.len).ok()?;
+    let pseudo_header = Sum::ipv4_pseudo_header(header.source, header.destination, protocol, len);
+    Some((protocol, header.len..header.total_len, pseudo_header))
 }
 
 /// What the checks need of an IPv4 header (RFC 791 section 3.1).
@@ -284,7 +374,6 @@ impl Header {
 }
 
 const HEADER_LEN_MIN: usize = 20;
-const PROTOCOL_IPIP: u8 = IpProtocol::IPIP.0;
 const PROTOCOL_TCP: u8 = IpProtocol::TCP.0;
 const PROTOCOL_UDP: u8 = IpProtocol::UDP.0;
 /// "More fragments" and the fragment offset.

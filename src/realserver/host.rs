@@ -3,12 +3,15 @@
 
 use std::{
     fs, io,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use ipnet::IpNet;
+
 use super::RealServerError;
+use crate::wire::IpProtocol;
 
 /// Changed kernel settings; dropping it restores them, last change first.
 #[derive(Debug, Default)]
@@ -58,9 +61,18 @@ impl Drop for Settings {
     }
 }
 
-/// Whether the kernel of this network namespace decapsulates by itself.
-pub(super) fn kernel_has_ipip() -> bool {
-    Path::new("/proc/sys/net/ipv4/conf/tunl0").exists()
+/// The module, and its device, by which the kernel of this network namespace
+/// decapsulates by itself what is sent to `local` as `protocol`.
+pub(super) fn kernel_tunnel(
+    local: IpAddr,
+    protocol: IpProtocol,
+) -> Option<(&'static str, &'static str)> {
+    let (module, device) = match (local, protocol) {
+        (IpAddr::V6(_), _) => ("ip6_tunnel", "ip6tnl0"),
+        (IpAddr::V4(_), IpProtocol::IPV6) => ("sit", "sit0"),
+        (IpAddr::V4(_), _) => ("ipip", "tunl0"),
+    };
+    setting(device).exists().then_some((module, device))
 }
 
 /// Lets `tun` take packets from clients whose answers leave by another
@@ -81,14 +93,20 @@ pub(super) fn accept_asymmetric(tun: &str) -> Result<(), RealServerError> {
 ///
 /// tun-rs sets one address only, so this goes through iproute2, which every
 /// server that has a network configuration has.
-pub(super) fn add_vip(vip: Ipv4Addr, tun: &str) -> Result<(), RealServerError> {
+pub(super) fn add_vip(vip: IpAddr, tun: &str) -> Result<(), RealServerError> {
     let fail = |reason| RealServerError::Address {
         vip,
         tun: tun.to_owned(),
         reason,
     };
-    let output = Command::new("ip")
-        .args(["-4", "address", "add", &format!("{vip}/32"), "dev", tun])
+    let network = IpNet::from(vip).to_string();
+    let mut command = Command::new("ip");
+    command.args(["address", "add", &network, "dev", tun]);
+    if vip.is_ipv6() {
+        // Nobody on the device could object, and waiting would lose packets.
+        command.arg("nodad");
+    }
+    let output = command
         .output()
         .map_err(|error| fail(format!("cannot run \"ip\" of iproute2: {error}")))?;
     if output.status.success() {
@@ -110,8 +128,12 @@ pub(super) fn disable_ipv6(tun: &str) {
 
 /// Packets that the kernel dropped because the raw socket with this inode was
 /// full; `None` when the kernel does not say.
-pub(super) fn dropped_by_socket(inode: u64) -> Option<u64> {
-    let table = fs::read_to_string("/proc/thread-self/net/raw").ok()?;
+pub(super) fn dropped_by_socket(local: IpAddr, inode: u64) -> Option<u64> {
+    let table = fs::read_to_string(match local {
+        IpAddr::V4(_) => "/proc/thread-self/net/raw",
+        IpAddr::V6(_) => "/proc/thread-self/net/raw6",
+    })
+    .ok()?;
     parse_dropped(&table, inode)
 }
 

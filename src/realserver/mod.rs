@@ -1,14 +1,17 @@
 //! The far end of the tunnel, for a real server whose kernel has no ipip.
 //!
-//! It takes what a director sends (IP protocol 4) off a raw socket, strips the
-//! outer header ([`mod@decapsulate`]) and hands the inner packet to the kernel
-//! through a TUN device that has the VIPs. The kernel's TCP answers from the
+//! It takes what a director sends (IP protocols 4 and 41) off raw sockets,
+//! strips the outer header ([`mod@decapsulate`]) and hands the inner packet to
+//! the kernel through a TUN device that has the VIPs. Outer and inner packets
+//! may be of either IP version. The kernel's TCP answers from the
 //! VIP by its ordinary routes: answers neither pass this program nor the
 //! director. Where the kernel has ipip, `scripts/realserver.sh` is the better
 //! way, since no packet has to leave the kernel.
 //!
 //! Fragmented outer packets come whole: the kernel reassembles what it
-//! delivers to a raw socket. The MTU of the TUN device limits nothing that is
+//! delivers to a raw socket. Over IPv6 such a socket does not show the outer
+//! header, so that congestion signalled between director and real server is
+//! not passed on there. The MTU of the TUN device limits nothing that is
 //! written to it, and the MSS that this host announces follows from the route
 //! by which it answers. So clients send full-sized segments, which the
 //! director refuses with "fragmentation needed" as long as its own MTU has no
@@ -18,10 +21,11 @@
 
 pub mod decapsulate;
 mod host;
+mod tunnel_socket;
 
 use std::{
     fmt, io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -30,32 +34,30 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
-use rustix::{
-    fs::fstat,
-    io::Errno,
-    net::{RecvFlags, recv, sockopt::set_socket_recv_buffer_size_force},
-};
+use ipnet::IpNet;
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR1},
     flag,
 };
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use decapsulate::{DropReason, Rules, complete_checksum, decapsulate};
+use self::{
+    decapsulate::{DropReason, Rules, complete_checksum, decapsulate, decapsulate_from_ipv6},
+    tunnel_socket::{Received, TunnelSockets},
+};
+use crate::wire::IpProtocol;
 
 /// What a real server is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The virtual addresses that this server answers for; at least one.
-    pub vips: Vec<Ipv4Addr>,
+    pub vips: Vec<IpAddr>,
     /// The RIP: the address of this host to which directors send.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     /// The networks that directors send from; empty takes any. Without them
     /// anybody who can reach `local` can send packets to the VIPs with made-up
     /// sources, as with the kernel's tunl0.
-    pub directors: Vec<Ipv4Net>,
+    pub directors: Vec<IpNet>,
     /// The name of the TUN device, at most 15 bytes.
     pub tun_name: String,
 }
@@ -99,21 +101,34 @@ pub enum RealServerError {
     #[error(
         "{0} is both a VIP and the local address; --local takes the address that the director sends to"
     )]
-    VipIsLocal(Ipv4Addr),
+    VipIsLocal(IpAddr),
     /// Every packet would arrive twice.
     #[error(
-        "this kernel has ipip (tunl0 exists), so that each packet would arrive twice; \
-         use scripts/realserver.sh instead, or remove the module ipip"
+        "this kernel has {module} ({device} exists), so that each packet would arrive twice; \
+         use that tunnel instead (scripts/realserver.sh does for ipip), or remove the module {module}"
     )]
-    KernelHasIpip,
+    KernelHasTunnel {
+        /// The kernel's module.
+        module: &'static str,
+        /// Its device.
+        device: &'static str,
+    },
     /// No raw socket.
-    #[error("cannot open a raw socket for IP protocol 4: {0}; run as root or with CAP_NET_RAW")]
-    Socket(#[source] io::Error),
+    #[error(
+        "cannot open a raw socket for IP protocol {protocol}: {source}; \
+         run as root or with CAP_NET_RAW"
+    )]
+    Socket {
+        /// What the outer header says that follows it.
+        protocol: u8,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The address is not one of this host's.
     #[error("cannot bind to {local}: {source}; give --local an address of this host")]
     Bind {
         /// What was asked for.
-        local: Ipv4Addr,
+        local: IpAddr,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -132,7 +147,7 @@ pub enum RealServerError {
     #[error("cannot give {vip} to {tun}: {reason}")]
     Address {
         /// The VIP.
-        vip: Ipv4Addr,
+        vip: IpAddr,
         /// The device.
         tun: String,
         /// What "ip address add" said.
@@ -217,8 +232,7 @@ pub fn run(options: &Options, signals: &Signals) -> Result<Summary, RealServerEr
 struct RealServer {
     tun: SyncDevice,
     _settings: host::Settings,
-    socket: Socket,
-    socket_inode: u64,
+    sockets: TunnelSockets,
     rules: Rules,
     summary: Summary,
 }
@@ -231,13 +245,15 @@ impl RealServer {
         if options.vips.contains(&options.local) {
             return Err(RealServerError::VipIsLocal(options.local));
         }
-        if host::kernel_has_ipip() {
-            return Err(RealServerError::KernelHasIpip);
+        let mut protocols: Vec<_> = options.vips.iter().map(protocol_of).collect();
+        protocols.sort_unstable_by_key(|protocol| protocol.0);
+        protocols.dedup();
+        for &protocol in &protocols {
+            if let Some((module, device)) = host::kernel_tunnel(options.local, protocol) {
+                return Err(RealServerError::KernelHasTunnel { module, device });
+            }
         }
-        let socket = open_socket(options.local)?;
-        let socket_inode = fstat(&socket)
-            .map_err(|e| RealServerError::Socket(e.into()))?
-            .st_ino;
+        let sockets = TunnelSockets::open(options.local, protocols)?;
         let settings = host::Settings::hide_vips()?;
         let name = &options.tun_name;
         let fail = |source| RealServerError::Tun {
@@ -250,7 +266,9 @@ impl RealServer {
             .build_sync()
             .map_err(fail)?;
         tun.set_nonblocking(true).map_err(fail)?;
-        host::disable_ipv6(name);
+        if options.vips.iter().all(IpAddr::is_ipv4) {
+            host::disable_ipv6(name);
+        }
         host::accept_asymmetric(name)?;
         tun.enabled(true).map_err(fail)?;
         let mut vips = options.vips.clone();
@@ -268,8 +286,7 @@ impl RealServer {
         Ok(Self {
             tun,
             _settings: settings,
-            socket,
-            socket_inode,
+            sockets,
             rules,
             summary,
         })
@@ -290,75 +307,91 @@ impl RealServer {
     /// Waits a bounded time for a packet, then takes what else is there, up to
     /// a limit, so that flags are looked at under any load.
     fn receive_burst(&mut self, buffer: &mut [u8]) -> Result<(), RealServerError> {
-        let mut flags = RecvFlags::empty();
-        for _ in 0..BURST_LEN_MAX {
-            let len = match recv(&self.socket, &mut *buffer, flags) {
-                Ok((_, len)) => len,
-                Err(Errno::AGAIN | Errno::INTR) => break,
-                Err(error) => return Err(RealServerError::Receive(error.into())),
-            };
-            if let Some(packet) = buffer.get_mut(..len) {
-                self.handle(packet);
+        let Self {
+            tun,
+            sockets,
+            rules,
+            summary,
+            ..
+        } = self;
+        sockets.wait(TURN_TIME_MAX)?;
+        for socket in sockets.iter() {
+            for _ in 0..BURST_LEN_MAX {
+                match socket.receive(buffer).map_err(RealServerError::Receive)? {
+                    Some(received) => handle(received, buffer, tun, rules, summary),
+                    None => break,
+                }
             }
-            flags = RecvFlags::DONTWAIT;
         }
         Ok(())
     }
 
-    fn handle(&mut self, packet: &mut [u8]) {
-        self.summary.received += 1;
-        let inner = match decapsulate(packet, &self.rules) {
-            Ok(inner) => inner,
-            Err(reason) => {
-                if let Some(count) = self.summary.dropped.get_mut(reason as usize) {
-                    *count += 1;
-                }
-                return;
-            }
-        };
-        self.summary.checksums_completed += u64::from(complete_checksum(inner));
-        match self.tun.send(inner) {
-            Ok(_) => {
-                self.summary.delivered += 1;
-                self.summary.delivered_bytes += inner.len() as u64;
-            }
-            Err(error) => {
-                log::debug!(
-                    "the kernel refused a packet of {} bytes: {error}",
-                    inner.len()
-                );
-                self.summary.refused += 1;
-            }
-        }
-    }
-
     fn count_missed(&mut self) {
-        if let Some(missed) = host::dropped_by_socket(self.socket_inode) {
-            self.summary.missed = missed;
+        let dropped = |inode| host::dropped_by_socket(self.rules.local, inode);
+        let mut known = self
+            .sockets
+            .iter()
+            .filter_map(|socket| dropped(socket.inode()))
+            .peekable();
+        if known.peek().is_some() {
+            self.summary.missed = known.sum();
         }
     }
 }
 
-/// A raw socket that receives what directors send to `local`.
-fn open_socket(local: Ipv4Addr) -> Result<Socket, RealServerError> {
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(PROTOCOL_IPIP)))
-        .map_err(RealServerError::Socket)?;
-    socket
-        .set_read_timeout(Some(TURN_TIME_MAX))
-        .map_err(RealServerError::Socket)?;
-    if let Err(error) = set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_LEN) {
-        log::warn!("the socket's receive buffer stays at its default length: {error}");
+/// Hands the inner packet of what is at the front of `buffer` to the kernel.
+fn handle(
+    received: Received,
+    buffer: &mut [u8],
+    tun: &SyncDevice,
+    rules: &Rules,
+    summary: &mut Summary,
+) {
+    summary.received += 1;
+    let (Received::Ipv4(len) | Received::Ipv6(len, ..)) = received;
+    let Some(packet) = buffer.get_mut(..len) else {
+        return;
+    };
+    let result = match received {
+        Received::Ipv4(_) => decapsulate(packet, rules),
+        Received::Ipv6(_, source, protocol) => {
+            decapsulate_from_ipv6(packet, source, protocol, rules)
+        }
+    };
+    let inner = match result {
+        Ok(inner) => inner,
+        Err(reason) => {
+            if let Some(count) = summary.dropped.get_mut(reason as usize) {
+                *count += 1;
+            }
+            return;
+        }
+    };
+    summary.checksums_completed += u64::from(complete_checksum(inner));
+    match tun.send(inner) {
+        Ok(_) => {
+            summary.delivered += 1;
+            summary.delivered_bytes += inner.len() as u64;
+        }
+        Err(error) => {
+            log::debug!(
+                "the kernel refused a packet of {} bytes: {error}",
+                inner.len()
+            );
+            summary.refused += 1;
+        }
     }
-    socket
-        .bind(&SockAddr::from(SocketAddrV4::new(local, 0)))
-        .map_err(|source| RealServerError::Bind { local, source })?;
-    Ok(socket)
 }
 
-/// IANA's number of IPv4 in IPv4.
-const PROTOCOL_IPIP: i32 = 4;
+/// What an outer header says that follows it, of a packet for this VIP.
+const fn protocol_of(vip: &IpAddr) -> IpProtocol {
+    match vip {
+        IpAddr::V4(_) => IpProtocol::IPIP,
+        IpAddr::V6(_) => IpProtocol::IPV6,
+    }
+}
 
-/// The longest IPv4 packet, one byte more than its length field can say.
+/// The longest packet, one byte more than its length field can say.
 const PACKET_LEN_MAX: usize = 65_536;
 
 /// Packets taken before the flags are looked at again.
@@ -367,7 +400,3 @@ const BURST_LEN_MAX: usize = 64;
 /// How long a raised flag waits at most on an idle socket. A signal that this
 /// thread handles itself ends the wait at once.
 const TURN_TIME_MAX: Duration = Duration::from_millis(200);
-
-/// Bytes that may wait in the socket: 20 ms of 1 Gbit/s, twice over since the
-/// kernel counts its own overhead.
-const RECEIVE_BUFFER_LEN: usize = 5_000_000;

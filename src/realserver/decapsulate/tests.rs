@@ -22,6 +22,14 @@ const DATAGRAM: &str = "4500005057e300003f040fbb0a0000010a00000c\
     4500003c234500003f11f226cb007107c633640a138800350028fe1378787878787878787878787878787878\
     78787878787878787878787878787878";
 
+/// An IPv6 packet of a client that a kernel director tunnelled to 10.0.0.11
+/// over IPv4: recording `10_v6svc_v4server`, packet "CE".
+const IPV6_CE: &str = "450200507d2c00003f29ea4b0a0000010a00000b\
+    603000000014063f20010db8000c0000000000000000000720010db800ff00000000000000000010\
+    9c410050000003e8000000005010faf0b7d60000";
+const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x10);
+const DIRECTOR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
+
 fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len())
         .step_by(2)
@@ -31,10 +39,11 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 fn rules() -> Rules {
     Rules {
-        local: Ipv4Addr::new(10, 0, 0, 11),
+        local: Ipv4Addr::new(10, 0, 0, 11).into(),
         vips: vec![
-            Ipv4Addr::new(198, 51, 100, 9),
-            Ipv4Addr::new(198, 51, 100, 10),
+            Ipv4Addr::new(198, 51, 100, 9).into(),
+            Ipv4Addr::new(198, 51, 100, 10).into(),
+            VIP6.into(),
         ],
         directors: Vec::new(),
     }
@@ -151,7 +160,7 @@ fn congestion_for_a_sender_without_ecn_drops() {
 #[test]
 fn other_outer_protocols_and_versions_drop() {
     assert_eq!(
-        decapsulated(changed(SYN, &[(9, 41)], &[0])),
+        decapsulated(changed(SYN, &[(9, 47)], &[0])),
         Err(DropReason::OuterHeader)
     );
     assert_eq!(
@@ -341,4 +350,79 @@ proptest! {
             prop_assert!(inner.len() + 20 <= len);
         }
     }
+}
+
+#[test]
+fn an_ipv6_packet_comes_out_of_ipv4_as_it_went_in() {
+    assert_eq!(decapsulated(bytes(IPV6_CE)), Ok(bytes(&IPV6_CE[40..])));
+}
+
+#[test]
+fn congestion_in_ipv4_reaches_an_ipv6_packet() {
+    // Inner ECT(0), outer CE.
+    let packet = changed(IPV6_CE, &[(1, 0x03), (21, 0x20)], &[0]);
+    let inner = decapsulated(packet).unwrap();
+    assert_eq!(inner[..2], [0x60, 0x30]);
+    let unheard = changed(IPV6_CE, &[(1, 0x03), (21, 0x00)], &[0]);
+    assert_eq!(decapsulated(unheard), Err(DropReason::CongestionUnheard));
+}
+
+#[test]
+fn each_reason_to_drop_an_ipv6_packet_is_named() {
+    let drop = |changes: &[(usize, u8)]| decapsulated(changed(IPV6_CE, changes, &[0])).unwrap_err();
+    assert_eq!(drop(&[(20, 0x45)]), DropReason::InnerHeader);
+    assert_eq!(drop(&[(25, 0x15)]), DropReason::InnerTruncated);
+    assert_eq!(drop(&[(59, 0x11)]), DropReason::NotAVip);
+    assert_eq!(drop(&[(28, 0xff)]), DropReason::MartianSource);
+    assert_eq!(drop(&[(9, 4)]), DropReason::InnerHeader);
+}
+
+fn decapsulated_from_ipv6(
+    payload: &str,
+    protocol: IpProtocol,
+    rules: &Rules,
+) -> Result<Vec<u8>, DropReason> {
+    let mut payload = bytes(payload);
+    decapsulate_from_ipv6(&mut payload, DIRECTOR6, protocol, rules).map(|inner| inner.to_vec())
+}
+
+#[test]
+fn packets_of_both_versions_come_out_of_ipv6_as_they_went_in() {
+    for (inner, protocol) in [
+        (&SYN[40..], IpProtocol::IPIP),
+        (&IPV6_CE[40..], IpProtocol::IPV6),
+    ] {
+        let out = decapsulated_from_ipv6(inner, protocol, &rules());
+        assert_eq!(out, Ok(bytes(inner)));
+    }
+    let other = decapsulated_from_ipv6(&SYN[40..], IpProtocol::GRE, &rules());
+    assert_eq!(other, Err(DropReason::OuterHeader));
+}
+
+#[test]
+fn directors_over_ipv6_can_be_limited() {
+    let listed = |net: &str| Rules {
+        directors: vec!["192.0.2.0/24".parse().unwrap(), net.parse().unwrap()],
+        ..rules()
+    };
+    let out = |net| decapsulated_from_ipv6(&SYN[40..], IpProtocol::IPIP, &listed(net));
+    assert!(out("2001:db8:2::/64").is_ok());
+    assert_eq!(out("2001:db8:3::/64"), Err(DropReason::UnknownDirector));
+}
+
+#[test]
+fn a_prepared_checksum_over_ipv6_is_finished() {
+    let finished = bytes(&IPV6_CE[40..]);
+    let mut packet = finished.clone();
+    let pseudo = packet[8..40]
+        .chunks(2)
+        .map(|word| u32::from(word[0]) * 256 + u32::from(word[1]))
+        .sum::<u32>()
+        + 20
+        + 6;
+    let pseudo = u16::try_from(pseudo % 0xffff).unwrap();
+    packet[56..58].copy_from_slice(&pseudo.to_be_bytes());
+    assert!(complete_checksum(&mut packet));
+    assert_eq!(packet, finished);
+    assert!(!complete_checksum(&mut packet));
 }
