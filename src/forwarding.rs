@@ -22,7 +22,7 @@ use crate::{
     io::PortIndex,
     scheduler::HashTable,
     service::{Protocol, ServiceOptions, Tunables, TunnelKind},
-    wire::ethernet::MacAddr,
+    wire::{IpVersion, ethernet::MacAddr, ipv4, ipv6},
 };
 
 /// The most real servers there can be, the deleted ones that still have
@@ -314,12 +314,17 @@ pub struct ServerForwarding {
     pub mtu: u16,
     /// What packets are wrapped in.
     pub tunnel: TunnelKind,
+    /// The IP version of the outer header: that of the server's address.
+    pub version: IpVersion,
     /// Sum of the 16-bit words of the outer IPv4 header that are the same for
     /// each packet, not folded.
     pub checksum_seed: u32,
     /// Ethernet header, VLAN tag if any, and outer IPv4 header, whose length,
     /// TOS, identification, flags, TTL and checksum are 0.
     pub header: [u8; OUTER_HEADER_LEN_MAX],
+    /// The outer header when it is one of IPv6; payload length, traffic class
+    /// and hop limit are 0.
+    pub header_v6: [u8; ipv6::HEADER_LEN],
 }
 
 /// Ethernet, one VLAN tag and an IPv4 header.
@@ -336,14 +341,26 @@ impl ServerForwarding {
         l2_len: 0,
         mtu: 0,
         tunnel: TunnelKind::Ipip,
+        version: IpVersion::V4,
         checksum_seed: 0,
         header: [0; OUTER_HEADER_LEN_MAX],
+        header_v6: [0; ipv6::HEADER_LEN],
     };
 
     /// The largest inner packet that fits into the tunnel, in bytes.
     #[inline]
     pub const fn inner_len_max(&self) -> u16 {
-        self.tunnel.inner_len_max(self.mtu)
+        self.tunnel.inner_len_max(self.version, self.mtu)
+    }
+
+    /// The least that must fit into the tunnel, as Linux IPVS has it: what
+    /// every link of the outer IP version carries.
+    #[inline]
+    pub const fn inner_len_min(&self) -> u16 {
+        match self.version {
+            IpVersion::V4 => ipv4::MTU_MIN,
+            IpVersion::V6 => ipv6::MTU_MIN,
+        }
     }
 }
 
@@ -534,8 +551,9 @@ mod tests {
     use crate::scheduler::SchedulerKind;
 
     #[test]
-    fn a_server_is_one_cache_line() {
-        assert_eq!(size_of::<ServerForwarding>(), 64);
+    fn a_server_is_one_cache_line_and_another_with_an_ipv6_address() {
+        assert!(std::mem::offset_of!(ServerForwarding, header_v6) <= 64);
+        assert_eq!(size_of::<ServerForwarding>(), 128);
         assert_eq!(size_of::<CachePadded<ServerLoad>>() % 64, 0);
     }
 

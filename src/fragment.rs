@@ -1,12 +1,16 @@
 //! Fragmenting outer packets that are too long for the path to a real server
-//! (RFC 791 section 3.2). Only packets whose inner DF flag is clear, or that
+//! (RFC 791 section 3.2, RFC 8200 section 4.5). Only packets whose inner DF flag is clear, or that
 //! carry an ICMP error, come here.
 #![forbid(unsafe_code)]
 
 use crate::{
     forwarding::ServerForwarding,
     io::{Packet, PacketPool},
-    wire::checksum::Sum,
+    wire::{
+        IpProtocol, IpVersion,
+        checksum::Sum,
+        ipv6::{self, FragmentHeader},
+    },
 };
 
 /// No packet buffer was free.
@@ -15,20 +19,25 @@ use crate::{
 pub struct NoPacketBuffer;
 
 /// Cuts an encapsulated frame into fragments that fit `server.mtu`, and hands
-/// each to `send`, in order and with whether it is the last. The DF flag of the
-/// outer header must be clear.
+/// each to `send`, in order and with whether it is the last. The DF flag of an
+/// outer IPv4 header must be clear; an outer IPv6 header gets a fragment header
+/// behind it. All fragments have this `identification`, of which IPv4 has had
+/// its half already.
 ///
 /// # Errors
 /// [`NoPacketBuffer`]: nothing was sent, the frame is lost.
 pub fn fragment_outer<Q: PacketPool>(
     mut whole: Q::Packet,
     server: &ServerForwarding,
+    identification: u32,
     pool: &mut Q,
     mut send: impl FnMut(Q::Packet, bool),
 ) -> Result<(), NoPacketBuffer> {
-    let l2_len = usize::from(server.l2_len);
-    let payload_offset = l2_len + HEADER_LEN;
-    let piece_len = usize::from(server.mtu).saturating_sub(HEADER_LEN) & !7;
+    if server.version == IpVersion::V6 {
+        insert_fragment_header(&mut whole, server, identification).ok_or(NoPacketBuffer)?;
+    }
+    let payload_offset = usize::from(server.l2_len) + header_len(server.version);
+    let piece_len = usize::from(server.mtu).saturating_sub(header_len(server.version)) & !7;
     if piece_len == 0 || whole.bytes().len() <= payload_offset {
         return Err(NoPacketBuffer);
     }
@@ -53,21 +62,19 @@ pub fn fragment_outer<Q: PacketPool>(
         to_payload.copy_from_slice(piece);
         let position = Position {
             offset: number * piece_len,
+            len: piece.len(),
             is_last: number == pieces,
         };
-        mark(&mut packet, server, position, piece.len())?;
+        mark(&mut packet, server, position).ok_or(NoPacketBuffer)?;
         rest.try_push(packet).map_err(|_| NoPacketBuffer)?;
     }
     whole.truncate(first_len);
-    mark(
-        &mut whole,
-        server,
-        Position {
-            offset: 0,
-            is_last: false,
-        },
-        piece_len,
-    )?;
+    let first = Position {
+        offset: 0,
+        len: piece_len,
+        is_last: false,
+    };
+    mark(&mut whole, server, first).ok_or(NoPacketBuffer)?;
 
     send(whole, pieces == 0);
     for (number, piece) in (1..).zip(rest) {
@@ -80,30 +87,61 @@ pub fn fragment_outer<Q: PacketPool>(
 struct Position {
     /// In bytes, a multiple of 8.
     offset: usize,
+    /// Bytes of the payload.
+    len: usize,
     is_last: bool,
 }
 
-/// Writes length, flags, offset and checksum of a fragment.
-fn mark<P: Packet>(
+/// Length of what each fragment begins with.
+const fn header_len(version: IpVersion) -> usize {
+    match version {
+        IpVersion::V4 => IPV4_HEADER_LEN,
+        IpVersion::V6 => ipv6::HEADER_LEN + ipv6::FRAGMENT_HEADER_LEN,
+    }
+}
+
+/// Makes room for a fragment header behind the outer IPv6 header, which moves
+/// forward.
+fn insert_fragment_header<P: Packet>(
     packet: &mut P,
     server: &ServerForwarding,
-    position: Position,
-    payload_len: usize,
-) -> Result<(), NoPacketBuffer> {
-    let header: &mut [u8; HEADER_LEN] = packet
-        .bytes_mut()
-        .get_mut(usize::from(server.l2_len)..)
-        .and_then(<[u8]>::first_chunk_mut)
-        .ok_or(NoPacketBuffer)?;
-    let total_len = u16::try_from(HEADER_LEN + payload_len).map_err(|_| NoPacketBuffer)?;
-    let offset = u16::try_from(position.offset / 8).map_err(|_| NoPacketBuffer)?;
-    let flags = if position.is_last {
-        offset
-    } else {
-        offset | MORE_FRAGMENTS
+    identification: u32,
+) -> Option<()> {
+    let moved = usize::from(server.l2_len) + ipv6::HEADER_LEN;
+    let frame = packet.prepend(ipv6::FRAGMENT_HEADER_LEN)?;
+    let front = frame.get_mut(..moved + ipv6::FRAGMENT_HEADER_LEN)?;
+    front.copy_within(ipv6::FRAGMENT_HEADER_LEN.., 0);
+    let next_header = front.get_mut(usize::from(server.l2_len) + NEXT_HEADER_OFFSET)?;
+    let fragment = FragmentHeader {
+        id: identification,
+        offset: 0,
+        more_fragments: true,
+        next_header: IpProtocol(*next_header),
     };
+    *next_header = ipv6::FRAGMENT.0;
+    *front.last_chunk_mut()? = fragment.to_bytes();
+    Some(())
+}
+
+/// Writes length, flags, offset and checksum of a fragment.
+fn mark<P: Packet>(packet: &mut P, server: &ServerForwarding, position: Position) -> Option<()> {
+    let bytes = packet.bytes_mut().get_mut(usize::from(server.l2_len)..)?;
+    let offset = u16::try_from(position.offset).ok()?;
+    if server.version == IpVersion::V6 {
+        let payload_len = u16::try_from(ipv6::FRAGMENT_HEADER_LEN + position.len).ok()?;
+        let header: &mut [u8; ipv6::HEADER_LEN + ipv6::FRAGMENT_HEADER_LEN] =
+            bytes.first_chunk_mut()?;
+        [header[4], header[5]] = payload_len.to_be_bytes();
+        // The offset in bytes, a multiple of 8, with the flag below it.
+        let field = offset | u16::from(!position.is_last);
+        [header[42], header[43]] = field.to_be_bytes();
+        return Some(());
+    }
+    let header: &mut [u8; IPV4_HEADER_LEN] = bytes.first_chunk_mut()?;
+    let total_len = u16::try_from(IPV4_HEADER_LEN + position.len).ok()?;
+    let more = if position.is_last { 0 } else { MORE_FRAGMENTS };
     [header[2], header[3]] = total_len.to_be_bytes();
-    [header[6], header[7]] = flags.to_be_bytes();
+    [header[6], header[7]] = ((offset / 8) | more).to_be_bytes();
     [header[10], header[11]] = [0, 0];
     if server.offload_checksum {
         packet.offload_ipv4_checksum(server.l2_len, 20);
@@ -111,11 +149,13 @@ fn mark<P: Packet>(
         let checksum = Sum::of(header).checksum();
         [header[10], header[11]] = checksum.to_be_bytes();
     }
-    Ok(())
+    Some(())
 }
 
 /// Enough for the largest frame (9,720 bytes) on a path with an MTU of 576.
 /// A path so narrow that a packet would need more loses it, counted.
 const FRAGMENTS_MAX: usize = 18;
-const HEADER_LEN: usize = 20;
+const IPV4_HEADER_LEN: usize = 20;
+/// In an IPv6 header.
+const NEXT_HEADER_OFFSET: usize = 6;
 const MORE_FRAGMENTS: u16 = 0x2000;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::tunables::{TUNABLES, Tunable, TunableError};
 use crate::{
     scheduler::{SchedulerFlags, SchedulerKind},
-    wire::IpProtocol,
+    wire::{IpProtocol, IpVersion},
 };
 
 /// A transport protocol that can be load-balanced.
@@ -278,18 +278,18 @@ impl TunnelKind {
         }
     }
 
-    /// The protocol of the outer IP header.
-    pub const fn protocol(self) -> IpProtocol {
+    /// What the outer IP header says that follows it.
+    pub const fn protocol(self, inner: IpVersion) -> IpProtocol {
         match self {
-            Self::Ipip => IpProtocol::IPIP,
+            Self::Ipip => inner.encapsulated(),
             Self::Gre { .. } => IpProtocol::GRE,
             Self::Gue { .. } => IpProtocol::UDP,
         }
     }
 
-    /// The largest inner packet for an outer IPv4 packet of `mtu` bytes.
-    pub const fn inner_len_max(self, mtu: u16) -> u16 {
-        mtu.saturating_sub(OUTER_IPV4_LEN + self.header_len() as u16)
+    /// The largest inner packet for an outer packet of `mtu` bytes.
+    pub const fn inner_len_max(self, outer: IpVersion, mtu: u16) -> u16 {
+        mtu.saturating_sub(outer.header_len() + self.header_len() as u16)
     }
 }
 
@@ -312,9 +312,6 @@ impl fmt::Display for TunnelKind {
         }
     }
 }
-
-/// Length of the outer IPv4 header.
-const OUTER_IPV4_LEN: u16 = 20;
 
 /// The port of GUE unless another is named (IANA).
 pub const GUE_L4_PORT: u16 = 6080;

@@ -1,5 +1,6 @@
-//! Writing the outer header in front of a packet: IP in IP (RFC 2003), and GRE
-//! and GUE with a header of theirs in between.
+//! Writing the outer header in front of a packet: IP in IP (RFC 2003, RFC 4213,
+//! RFC 2473) in all pairs of versions, and GRE and GUE with a header of theirs
+//! in between.
 //!
 //! Works in place in the packet's headroom with the real server's ready-made
 //! header. Lengths come from the inner IP header, never from the buffer, so
@@ -9,27 +10,67 @@
 mod gre;
 mod gue;
 
-use crate::{forwarding::ServerForwarding, io::Packet, service::TunnelKind};
+use crate::{
+    forwarding::ServerForwarding,
+    io::Packet,
+    service::TunnelKind,
+    wire::{IpVersion, ipv4::Ipv4Header, ipv6::Ipv6Header},
+};
 
-/// What of the inner IPv4 header the outer one depends on. With a header in
+/// What of the inner IP header the outer one depends on. With a header in
 /// between, that and the inner packet are the payload of the outer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inner {
+    /// The version of the inner packet.
+    pub version: IpVersion,
     /// Where the payload of the outer packet begins in the frame.
     pub l3_offset: u8,
     /// Length of that payload, at least 20.
     pub total_len: u16,
     /// DSCP and ECN.
     pub tos: u8,
-    /// TTL, already decremented.
+    /// TTL or hop limit, already decremented.
     pub ttl: u8,
+}
+
+impl Inner {
+    /// Of the packet that begins at `l3_offset` of a frame; `None` when there
+    /// is none that could be sent on.
+    pub fn of(frame: &[u8], l3_offset: u8) -> Option<Self> {
+        let packet = frame.get(usize::from(l3_offset)..)?;
+        if packet.first()? >> 4 == 6 {
+            let (header, _) = Ipv6Header::parse(packet).ok()?;
+            return Some(Self {
+                version: IpVersion::V6,
+                l3_offset,
+                total_len: u16::try_from(header.total_len()).ok()?,
+                tos: header.traffic_class(),
+                ttl: header.hop_limit(),
+            });
+        }
+        let (header, _) = Ipv4Header::parse(packet).ok()?;
+        Some(Self {
+            version: IpVersion::V4,
+            l3_offset,
+            total_len: header.total_len(),
+            tos: header.tos(),
+            ttl: header.ttl(),
+        })
+    }
+}
+
+/// What the outer IPv4 header says about fragments. An outer IPv6 header has
+/// no such fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragmentation {
+    /// Identification.
+    pub identification: u16,
+    /// Whether the packet must not be fragmented.
+    pub dont_fragment: bool,
 }
 
 /// The flags word of an IPv4 header that may not be fragmented.
 pub const DONT_FRAGMENT: u16 = 0x4000;
-
-/// Length of the outer IPv4 header.
-pub const OUTER_IPV4_LEN: u16 = 20;
 
 /// There is no room in front of the frame for the outer header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +78,10 @@ pub const OUTER_IPV4_LEN: u16 = 20;
 pub struct NoHeadroom;
 
 /// Replaces the Ethernet header of a frame by the one towards `server` and an
-/// outer IPv4 header, and cuts off what follows the inner packet.
+/// outer IP header, and cuts off what follows the inner packet.
 ///
-/// `identification` goes into the outer header as it is; `flags` is 0 or
-/// [`DONT_FRAGMENT`]. The outer length may exceed the server's MTU: that is
-/// for the caller to check.
+/// The outer length may exceed the server's MTU: that is for the caller to
+/// check.
 ///
 /// # Errors
 /// [`NoHeadroom`]; padding and the Ethernet header may be gone.
@@ -50,8 +90,7 @@ pub fn encapsulate<P: Packet>(
     packet: &mut P,
     inner: Inner,
     server: &ServerForwarding,
-    identification: u16,
-    flags: u16,
+    fragmentation: Fragmentation,
 ) -> Result<(), NoHeadroom> {
     packet.truncate(usize::from(inner.l3_offset) + usize::from(inner.total_len));
     let inner = if server.tunnel == TunnelKind::Ipip {
@@ -59,10 +98,13 @@ pub fn encapsulate<P: Packet>(
     } else {
         interpose(packet, inner, server).ok_or(NoHeadroom)?
     };
+    if server.version == IpVersion::V6 {
+        return prepend_v6(packet, inner, server).ok_or(NoHeadroom);
+    }
 
     let l3_offset = usize::from(inner.l3_offset);
     let l2_len = usize::from(server.l2_len);
-    let header_len = l2_len + usize::from(OUTER_IPV4_LEN);
+    let header_len = l2_len + OUTER_IPV4_LEN;
     let more = header_len.saturating_sub(l3_offset);
     let frame = packet.prepend(more).ok_or(NoHeadroom)?;
 
@@ -73,7 +115,7 @@ pub fn encapsulate<P: Packet>(
         .get_mut(l2_len..)
         .and_then(<[u8]>::first_chunk_mut)
         .ok_or(NoHeadroom)?;
-    complete(outer, inner, server, identification, flags);
+    complete(outer, inner, server, fragmentation);
 
     if server.offload_checksum {
         packet.offload_ipv4_checksum(server.l2_len, 20);
@@ -88,14 +130,11 @@ fn interpose<P: Packet>(packet: &mut P, inner: Inner, server: &ServerForwarding)
     let frame = packet.bytes_mut();
     match server.tunnel {
         TunnelKind::Ipip => {}
-        TunnelKind::Gre { checksum } => gre::write(frame, l3_offset, checksum)?,
+        TunnelKind::Gre { checksum } => {
+            gre::write(frame, l3_offset, inner.version, checksum)?;
+        }
         TunnelKind::Gue { l4_port, checksum } => {
-            gue::write(
-                frame,
-                l3_offset,
-                server,
-                (l4_port, checksum.is_outer_present()),
-            )?;
+            gue::write(frame, inner, server, (l4_port, checksum.is_outer_present()))?;
         }
     }
     let header_len = server.tunnel.header_len();
@@ -112,11 +151,14 @@ fn complete(
     outer: &mut [u8; 20],
     inner: Inner,
     server: &ServerForwarding,
-    identification: u16,
-    flags: u16,
+    Fragmentation {
+        identification,
+        dont_fragment,
+    }: Fragmentation,
 ) {
     let tos = outer_tos(inner.tos);
-    let total_len = inner.total_len.saturating_add(OUTER_IPV4_LEN);
+    let total_len = inner.total_len.saturating_add(20);
+    let flags = if dont_fragment { DONT_FRAGMENT } else { 0 };
     outer[1] = tos;
     [outer[2], outer[3]] = total_len.to_be_bytes();
     [outer[4], outer[5]] = identification.to_be_bytes();
@@ -131,6 +173,25 @@ fn complete(
             + (u32::from(inner.ttl) << 8);
         [outer[10], outer[11]] = (!fold(sum)).to_be_bytes();
     }
+}
+
+/// Puts Ethernet and IPv6 header in front. The flow label is 0, as Linux IPVS
+/// has it.
+fn prepend_v6<P: Packet>(packet: &mut P, inner: Inner, server: &ServerForwarding) -> Option<()> {
+    let l2_len = usize::from(server.l2_len);
+    let header_len = l2_len + server.header_v6.len();
+    let more = header_len.saturating_sub(usize::from(inner.l3_offset));
+    let frame = packet.prepend(more)?;
+    let (l2, outer) = frame.get_mut(..header_len)?.split_at_mut_checked(l2_len)?;
+    l2.copy_from_slice(server.header.get(..l2_len)?);
+    outer.copy_from_slice(&server.header_v6);
+    let outer: &mut [u8; 40] = outer.first_chunk_mut()?;
+    let tos = outer_tos(inner.tos);
+    outer[0] |= tos >> 4;
+    outer[1] |= tos << 4;
+    [outer[4], outer[5]] = inner.total_len.to_be_bytes();
+    outer[7] = inner.ttl;
+    Some(())
 }
 
 /// DSCP copied; ECN as RFC 6040 section 4.1 in normal mode, but that CE becomes
@@ -173,6 +234,7 @@ const fn fold(sum: u32) -> u16 {
     u16::from_be_bytes([high, low])
 }
 
+const OUTER_IPV4_LEN: usize = 20;
 const ECN_MASK: u8 = 3;
 const ECN_CE: u8 = 3;
 

@@ -14,12 +14,14 @@ use crate::{
     io::{PortDescription, PortIndex},
     neighbor::{NeighborKey, NeighborParameters, NeighborTable},
     route::{Route, RouteAction, RouteTable},
-    service::{ServerOptions, TunnelKind},
+    service::ServerOptions,
     tunnel,
     wire::{
+        IpProtocol, IpVersion,
         ethernet::{EtherType, MacAddr},
         ipv4::{self, Ipv4Fields},
-        ipv6, ndp,
+        ipv6::{self, Ipv6Fields},
+        ndp,
     },
 };
 
@@ -262,12 +264,14 @@ impl Network {
             .collect()
     }
 
-    /// The ready-made headers for a real server at `address`.
+    /// The ready-made headers for a real server at `address` that gets packets
+    /// of version `inner`.
     pub(super) fn server_forwarding(
         &self,
         address: IpAddr,
         presence: Presence,
         options: &ServerOptions,
+        inner: IpVersion,
     ) -> ServerForwarding {
         let quiesced = options.weight == 0;
         let unreachable = ServerForwarding {
@@ -294,16 +298,24 @@ impl Network {
         let Some(port) = self.port(index) else {
             return unreachable;
         };
-        let (IpAddr::V4(source), IpAddr::V4(address)) = (source, address) else {
-            return unreachable;
-        };
         let mac = self.neighbors.mac(NeighborKey {
             port: index,
             ip: neighbor,
         });
         let mut header = [0; crate::forwarding::OUTER_HEADER_LEN_MAX];
-        let l2 = port.l2_header(mac.unwrap_or_default(), EtherType::IPV4);
-        let outer = outer_header(source, address, options.tunnel);
+        let version = IpVersion::of(address);
+        let l2 = port.l2_header(mac.unwrap_or_default(), version.ether_type());
+        let protocol = options.tunnel.protocol(inner);
+        let (mut outer, mut header_v6) = ([0; 20], [0; ipv6::HEADER_LEN]);
+        match (source, address) {
+            (IpAddr::V4(source), IpAddr::V4(address)) => {
+                outer = outer_header(source, address, protocol);
+            }
+            (IpAddr::V6(source), IpAddr::V6(address)) => {
+                header_v6 = outer_header_v6(source, address, protocol);
+            }
+            _ => return unreachable,
+        }
         for (to, from) in header.iter_mut().zip(l2.iter().chain(&outer)) {
             *to = *from;
         }
@@ -320,8 +332,10 @@ impl Network {
             l2_len: u8::try_from(l2.len()).unwrap_or(u8::MAX),
             mtu,
             tunnel: options.tunnel,
+            version,
             checksum_seed: tunnel::checksum_seed(&outer),
             header,
+            header_v6,
         }
     }
 
@@ -424,7 +438,7 @@ impl NetworkPort {
 }
 
 /// The outer header with all that differs from packet to packet left 0.
-fn outer_header(source: Ipv4Addr, destination: Ipv4Addr, tunnel: TunnelKind) -> [u8; 20] {
+fn outer_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: IpProtocol) -> [u8; 20] {
     let mut header = Ipv4Fields {
         tos: 0,
         total_len: 0,
@@ -433,13 +447,32 @@ fn outer_header(source: Ipv4Addr, destination: Ipv4Addr, tunnel: TunnelKind) -> 
         more_fragments: false,
         fragment_offset: 0,
         ttl: 0,
-        protocol: tunnel.protocol(),
+        protocol,
         source,
         destination,
     }
     .to_bytes();
     [header[10], header[11]] = [0, 0];
     header
+}
+
+/// The outer IPv6 header with all that differs from packet to packet left 0,
+/// and the flow label too, as Linux IPVS has it.
+fn outer_header_v6(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    next_header: IpProtocol,
+) -> [u8; ipv6::HEADER_LEN] {
+    Ipv6Fields {
+        traffic_class: 0,
+        flow_label: 0,
+        payload_len: 0,
+        next_header,
+        hop_limit: 0,
+        source,
+        destination,
+    }
+    .to_bytes()
 }
 
 /// The addresses of a port, with a link-local one made from its MAC if there

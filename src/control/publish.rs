@@ -18,7 +18,7 @@ use crate::{
     io::Driver,
     scheduler::{HashTable, HashedServer},
     service::TunnelKind,
-    wire::ethernet::MacAddr,
+    wire::{IpVersion, ethernet::MacAddr},
     worker::WorkerRequest,
 };
 
@@ -133,8 +133,9 @@ impl<D: Driver> Management<D> {
         match server.presence {
             Presence::Free => ServerForwarding::FREE,
             presence => {
+                let inner = IpVersion::of(server.service.address.ip());
                 self.network
-                    .server_forwarding(server.key.address, presence, &server.options)
+                    .server_forwarding(server.key.address, presence, &server.options, inner)
             }
         }
     }

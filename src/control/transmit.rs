@@ -16,7 +16,7 @@ use crate::{
     neighbor::{self, NeighborKey, Resolution},
     pipeline::Punted,
     service::ServerOptions,
-    tunnel::{self, DONT_FRAGMENT, Inner},
+    tunnel::{self, Fragmentation, Inner},
     wire::{
         ethernet::{EtherType, MacAddr},
         ipv4::Ipv4Header,
@@ -126,38 +126,46 @@ impl<D: Driver> Management<D> {
     }
 
     fn encapsulate(&mut self, punted: Punted<D::Packet>, address: IpAddr, options: &ServerOptions) {
-        let server = self
-            .network
-            .server_forwarding(address, Presence::Listed, options);
-        let header = ip_bytes(&punted).and_then(|packet| Ipv4Header::parse(packet).ok());
-        let (Some((ip, _)), Path::Resolved) = (header, server.path) else {
+        let Some(inner) = Inner::of(punted.packet.bytes(), punted.l3_offset) else {
             return self.host.inject_failed.add(1);
         };
-        let inner = Inner {
-            l3_offset: punted.l3_offset,
-            total_len: ip.total_len(),
-            tos: ip.tos(),
-            ttl: ip.ttl(),
-        };
+        let server =
+            self.network
+                .server_forwarding(address, Presence::Listed, options, inner.version);
+        if server.path != Path::Resolved {
+            return self.host.inject_failed.add(1);
+        }
+        let header = ip_bytes(&punted).and_then(|packet| Ipv4Header::parse(packet).ok());
+        let dont_fragment = header.is_some_and(|(ip, _)| ip.dont_fragment());
         let fits = inner.total_len <= server.inner_len_max();
-        let honour_df = ip.dont_fragment() && self.services.tunables.pmtu_disc && fits;
+        let dont_fragment = dont_fragment && self.services.tunables.pmtu_disc && fits;
         self.identification = self.identification.wrapping_add(1);
-        let (id, flags) = if honour_df {
-            (0, DONT_FRAGMENT)
-        } else {
-            (self.identification, 0)
+        let fragmentation = Fragmentation {
+            identification: if dont_fragment {
+                0
+            } else {
+                self.identification
+            },
+            dont_fragment,
         };
         let mut packet = punted.packet;
-        if tunnel::encapsulate(&mut packet, inner, &server, id, flags).is_err() {
+        if tunnel::encapsulate(&mut packet, inner, &server, fragmentation).is_err() {
             return self.host.inject_failed.add(1);
         }
         if fits {
             return self.inject(server.port, packet);
         }
         let mut pieces = Vec::new();
-        match fragment_outer(packet, &server, &mut self.pool, |piece, _| {
-            pieces.push(piece);
-        }) {
+        let identification = self.identification.into();
+        match fragment_outer(
+            packet,
+            &server,
+            identification,
+            &mut self.pool,
+            |piece, _| {
+                pieces.push(piece);
+            },
+        ) {
             Ok(()) => pieces
                 .into_iter()
                 .for_each(|piece| self.inject(server.port, piece)),

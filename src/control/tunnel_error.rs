@@ -19,9 +19,10 @@ use crate::{
     pipeline::{Punted, is_martian},
     service::TunnelKind,
     wire::{
+        IpVersion,
         icmp::{self, IcmpCause},
         icmpv6::{self, Icmpv6Cause},
-        ipv4::{self, Ipv4Header},
+        ipv4::Ipv4Header,
         ipv6::{self, Ipv6Header},
     },
 };
@@ -98,7 +99,7 @@ impl<D: Driver> Management<D> {
                 }
             }
             let path_mtu = learned.unwrap_or(path_mtu);
-            trouble = Trouble::TooBig(inner_len_max(kind, rip, path_mtu));
+            trouble = Trouble::TooBig(kind.inner_len_max(IpVersion::of(rip), path_mtu));
         }
         if is_relayed(inner) && self.is_from_client(inner) {
             self.tell_client(punted.port, inner, trouble, now);
@@ -168,17 +169,6 @@ fn ends_of(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
         let (ip, _) = Ipv4Header::parse_quoted(packet).ok()?;
         Some((ip.source().into(), ip.destination().into()))
     }
-}
-
-/// The largest inner packet for a path to `rip` that takes outer packets of
-/// `mtu` bytes.
-fn inner_len_max(kind: TunnelKind, rip: IpAddr, mtu: u16) -> u16 {
-    let ip_len = match rip {
-        IpAddr::V4(_) => ipv4::HEADER_LEN,
-        IpAddr::V6(_) => ipv6::HEADER_LEN,
-    };
-    let overhead = u16::try_from(ip_len).unwrap_or(u16::MAX) + u16::from(kind.header_len());
-    mtu.saturating_sub(overhead)
 }
 
 /// What a client needs of its packet: RFC 792 has it quoted.

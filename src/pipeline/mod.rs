@@ -39,8 +39,8 @@ use crate::{
     fragment::fragment_outer,
     io::{BURST_LEN_MAX, Burst, Driver, Packet, PortIndex},
     scheduler::Schedulers,
-    tunnel::{self, DONT_FRAGMENT},
-    wire::{checksum::Sum, ipv4::MTU_MIN, ipv4_options},
+    tunnel::{self, Fragmentation},
+    wire::{checksum::Sum, ipv4_options},
 };
 
 /// The packet path of one worker.
@@ -74,8 +74,8 @@ impl<D: Driver> Pipeline<D> {
         let mut schedulers = Schedulers::default();
         schedulers.adopt(&state);
         let identifications = Identifications {
-            next: worker,
-            step: workers,
+            next: worker.into(),
+            step: workers.into(),
         };
         Self {
             state,
@@ -348,7 +348,7 @@ impl<D: Driver> Pipeline<D> {
         tunnel::decrement_ttl(header);
 
         let inner_len_max = server.inner_len_max();
-        if inner_len_max < MTU_MIN {
+        if inner_len_max < server.inner_len_min() {
             return Err(Exit::Drop(DropReason::MtuTooSmall));
         }
         let honour_df = parsed.dont_fragment && self.state.tunables.pmtu_disc;
@@ -383,26 +383,32 @@ impl<D: Driver> Pipeline<D> {
         let Some(server) = self.state.server(route.server) else {
             return Err(DropReason::ServerGone);
         };
-        let (identification, flags) = if route.dont_fragment {
-            (0, DONT_FRAGMENT)
+        let identification = if route.dont_fragment {
+            0
         } else {
-            (self.identifications.next(), 0)
+            self.identifications.next()
         };
-        tunnel::encapsulate(&mut packet, route.inner, server, identification, flags)
+        let [.., high, low] = identification.to_be_bytes();
+        let fragmentation = Fragmentation {
+            identification: u16::from_be_bytes([high, low]),
+            dont_fragment: route.dont_fragment,
+        };
+        tunnel::encapsulate(&mut packet, route.inner, server, fragmentation)
             .map_err(|tunnel::NoHeadroom| DropReason::NoHeadroom)?;
         if route.fits {
             outputs.forward(server.port, packet);
             return Ok(());
         }
         let port = server.port;
-        fragment_outer(packet, server, &mut self.pool, |piece, is_last| {
+        let send = |piece, is_last| {
             if is_last {
                 outputs.forward(port, piece);
             } else {
                 outputs.transmit(port, piece);
             }
-        })
-        .map_err(|_| DropReason::NoPacketBuffer)
+        };
+        fragment_outer(packet, server, identification, &mut self.pool, send)
+            .map_err(|_| DropReason::NoPacketBuffer)
     }
 
     #[inline]
@@ -466,12 +472,12 @@ struct Route {
 /// Outer identifications: each worker has a share of the numbers.
 #[derive(Debug)]
 struct Identifications {
-    next: u16,
-    step: u16,
+    next: u32,
+    step: u32,
 }
 
 impl Identifications {
-    fn next(&mut self) -> u16 {
+    fn next(&mut self) -> u32 {
         let identification = self.next;
         self.next = self.next.wrapping_add(self.step);
         identification

@@ -9,7 +9,7 @@ use crate::{
     service::Protocol,
     tunnel::{DONT_FRAGMENT, Inner},
     wire::{
-        IpProtocol,
+        IpProtocol, IpVersion,
         checksum::Sum,
         ethernet::{EtherType, MacAddr},
     },
@@ -132,6 +132,7 @@ fn parse_ipv4(frame: &[u8], l3_offset: u8) -> Result<Parsed, Exit> {
         }
     };
     let inner = Inner {
+        version: IpVersion::V4,
         l3_offset,
         total_len,
         tos: header[1],

@@ -2,13 +2,18 @@
 //! inner packet, with or without a checksum.
 #![forbid(unsafe_code)]
 
-use crate::wire::{checksum::Sum, ethernet::EtherType};
+use crate::wire::{IpVersion, checksum::Sum};
 
 /// Writes the header in front of the inner packet, which begins at `l3_offset`
 /// and ends with the frame. `None` when there is no room for it.
-pub(super) fn write(frame: &mut [u8], l3_offset: usize, checksum: bool) -> Option<()> {
+pub(super) fn write(
+    frame: &mut [u8],
+    l3_offset: usize,
+    version: IpVersion,
+    checksum: bool,
+) -> Option<()> {
     let (front, inner) = frame.split_at_mut_checked(l3_offset)?;
-    let [high, low] = EtherType::IPV4.0.to_be_bytes();
+    let [high, low] = version.ether_type().0.to_be_bytes();
     if checksum {
         let header = front.last_chunk_mut::<8>()?;
         *header = [CHECKSUM_PRESENT, 0, high, low, 0, 0, 0, 0];

@@ -5,26 +5,31 @@
 //! that routers and real servers can tell them apart without looking inside.
 #![forbid(unsafe_code)]
 
+use super::Inner;
 use crate::{
     forwarding::ServerForwarding,
-    wire::{IpProtocol, checksum::Sum},
+    wire::{
+        IpProtocol, IpVersion,
+        checksum::Sum,
+        ipv6::{self, Ipv6Header},
+    },
 };
 
-/// Writes the headers in front of the inner packet, which begins at
-/// `l3_offset` and ends with the frame. `None` when there is no room for them.
+/// Writes the headers in front of the inner packet, which ends with the frame.
+/// `None` when there is no room for them.
 pub(super) fn write(
     frame: &mut [u8],
-    l3_offset: usize,
+    packet: Inner,
     server: &ServerForwarding,
     (l4_port, checksum): (u16, bool),
 ) -> Option<()> {
-    let (front, inner) = frame.split_at_mut_checked(l3_offset)?;
+    let (front, inner) = frame.split_at_mut_checked(usize::from(packet.l3_offset))?;
     let header = front.last_chunk_mut::<HEADER_LEN>()?;
     let len = u16::try_from(HEADER_LEN + inner.len()).ok()?;
     let [source_high, source_low] = source_port(inner).to_be_bytes();
     let [port_high, port_low] = l4_port.to_be_bytes();
     let [len_high, len_low] = len.to_be_bytes();
-    let protocol = IpProtocol::IPIP.0;
+    let protocol = packet.version.encapsulated().0;
     *header = [
         source_high,
         source_low,
@@ -41,8 +46,13 @@ pub(super) fn write(
     ];
     if checksum {
         // The addresses of the pseudo header are those of the outer header.
-        let addresses = usize::from(server.l2_len) + ADDRESSES_OFFSET;
-        let addresses = server.header.get(addresses..)?.first_chunk::<8>()?;
+        let addresses = match server.version {
+            IpVersion::V4 => {
+                let addresses = usize::from(server.l2_len) + ADDRESSES_OFFSET;
+                server.header.get(addresses..addresses + 8)?
+            }
+            IpVersion::V6 => server.header_v6.last_chunk::<32>()?,
+        };
         let sum = Sum::of(addresses)
             .add_u16(u16::from(IpProtocol::UDP.0))
             .add_u16(len)
@@ -60,27 +70,56 @@ pub(super) fn write(
 /// L4 ports of the inner packet; of a fragment or another protocol than TCP, UDP
 /// and SCTP only from addresses and protocol.
 fn source_port(inner: &[u8]) -> u16 {
-    let Some(header) = inner.first_chunk::<20>() else {
-        return SOURCE_PORT_MIN;
+    let port = u64::from(SOURCE_PORT_MIN) + (((flow_hash(inner) >> 32) * SOURCE_PORTS) >> 32);
+    u16::try_from(port).unwrap_or(SOURCE_PORT_MIN)
+}
+
+fn flow_hash(inner: &[u8]) -> u64 {
+    let parts = match inner.first() {
+        Some(first) if first >> 4 == 6 => flow_parts_v6(inner),
+        _ => flow_parts_v4(inner),
     };
+    let (addresses, protocol, l4_ports) = parts.unwrap_or_default();
+    mix(addresses ^ mix((u64::from(l4_ports) << 8) | u64::from(protocol)))
+}
+
+/// Addresses, protocol and L4 ports.
+type FlowParts = (u64, u8, u32);
+
+fn flow_parts_v4(inner: &[u8]) -> Option<FlowParts> {
+    let header = inner.first_chunk::<20>()?;
     let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
     let addresses = u64::from_be_bytes([s0, s1, s2, s3, d0, d1, d2, d3]);
     let protocol = IpProtocol(header[9]);
     let is_whole = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_MASK == 0;
-    let ports = if is_whole
-        && matches!(
-            protocol,
-            IpProtocol::TCP | IpProtocol::UDP | IpProtocol::SCTP
-        ) {
-        let header_len = usize::from(header[0] & 0x0f) * 4;
-        let l4 = inner.get(header_len..).and_then(<[u8]>::first_chunk);
-        l4.map_or(0, |ports| u32::from_be_bytes(*ports))
-    } else {
-        0
-    };
-    let hash = mix(addresses ^ mix((u64::from(ports) << 8) | u64::from(protocol.0)));
-    let port = u64::from(SOURCE_PORT_MIN) + (((hash >> 32) * SOURCE_PORTS) >> 32);
-    u16::try_from(port).unwrap_or(SOURCE_PORT_MIN)
+    let l4 = inner.get(usize::from(header[0] & 0x0f) * 4..);
+    let ports = l4.filter(|_| is_whole).map_or(0, |l4| ports(protocol, l4));
+    Some((addresses, protocol.0, ports))
+}
+
+fn flow_parts_v6(inner: &[u8]) -> Option<FlowParts> {
+    let (header, payload) = Ipv6Header::parse(inner).ok()?;
+    let (halves, _) = inner.get(8..40)?.as_chunks::<8>();
+    let addresses = halves
+        .iter()
+        .fold(0, |sum, half| mix(sum) ^ u64::from_be_bytes(*half));
+    let upper = ipv6::upper_layer(header.next_header(), payload).ok()?;
+    let is_whole = upper
+        .fragment
+        .is_none_or(|fragment| !fragment.is_fragment());
+    let l4 = payload.get(upper.offset..).filter(|_| is_whole);
+    let ports = l4.map_or(0, |l4| ports(upper.protocol, l4));
+    Some((addresses, upper.protocol.0, ports))
+}
+
+/// The L4 ports of the protocols that have some, or else 0.
+fn ports(protocol: IpProtocol, l4: &[u8]) -> u32 {
+    match (protocol, l4.first_chunk()) {
+        (IpProtocol::TCP | IpProtocol::UDP | IpProtocol::SCTP, Some(ports)) => {
+            u32::from_be_bytes(*ports)
+        }
+        _ => 0,
+    }
 }
 
 /// The finalizer of `MurmurHash3` for 64 bits.

@@ -10,6 +10,10 @@
 //! Nothing here decides what happens to a packet.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
+use self::ethernet::EtherType;
+
 pub mod arp;
 pub mod checksum;
 pub mod ethernet;
@@ -47,6 +51,50 @@ impl IpProtocol {
     pub const ICMPV6: Self = Self(58);
     /// SCTP (RFC 9260).
     pub const SCTP: Self = Self(132);
+}
+
+/// A version of the Internet Protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum IpVersion {
+    /// IPv4 (RFC 791).
+    V4 = 4,
+    /// IPv6 (RFC 8200).
+    V6 = 6,
+}
+
+impl IpVersion {
+    /// The version of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// The `EtherType` of its packets.
+    pub const fn ether_type(self) -> EtherType {
+        match self {
+            Self::V4 => EtherType::IPV4,
+            Self::V6 => EtherType::IPV6,
+        }
+    }
+
+    /// Length of its header without options or extension headers, in bytes.
+    pub const fn header_len(self) -> u16 {
+        match self {
+            Self::V4 => 20,
+            Self::V6 => 40,
+        }
+    }
+
+    /// The protocol number of its packets within an IP packet.
+    pub const fn encapsulated(self) -> IpProtocol {
+        match self {
+            Self::V4 => IpProtocol::IPIP,
+            Self::V6 => IpProtocol::IPV6,
+        }
+    }
 }
 
 /// The buffer that a message shall be written to is too short for it.
