@@ -124,11 +124,5 @@ pub fn assemble<D: Driver>(
 /// IPv6 come on top of the number in the configuration, a quarter as many.
 fn capacities(config: &Config) -> Capacities {
     let connections_max = u32::try_from(config.director.connections_max);
-    let connections_max = connections_max.unwrap_or(CONNECTIONS_LIMIT);
-    Capacities {
-        v4: connections_max,
-        v6: (connections_max / IPV6_SHARE).max(1),
-    }
+    Capacities::of(connections_max.unwrap_or(CONNECTIONS_LIMIT))
 }
-
-const IPV6_SHARE: u32 = 4;

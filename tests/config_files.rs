@@ -591,7 +591,11 @@ fn check_counts_what_would_not_fit_a_screen() {
 
 #[test]
 fn connections_are_reckoned_for_every_worker() {
-    assert_eq!(memory_need(&parse(FULL)).connections, 2 * 2048 * 107);
+    // Slots of 64 and 128 bytes, 3151 and 788 of them, and 4 bytes a connection.
+    let tables = 3151 * 64 + 2048 * 4 + 788 * 128 + 512 * 4;
+    let config = parse(FULL);
+    let templates = u64::from(config.director.templates_max) * 84;
+    assert_eq!(memory_need(&config).connections, 2 * tables + templates);
 }
 
 #[test]

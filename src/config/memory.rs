@@ -6,15 +6,12 @@ use super::{
     error::Problem,
     reader::{Findings, Span},
 };
-
-/// Bytes that one connection takes in the table of its worker, with the
-/// table's spare room.
-pub const CONNECTION_LEN: u64 = 107;
+use crate::connection::{CONNECTIONS_LIMIT, Capacities, Templates};
 
 /// The memory that a director with some configuration takes, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryNeed {
-    /// Connection tables of all workers.
+    /// Connection tables of all workers, and the persistence templates.
     pub connections: u64,
     /// Packet buffers of all ports, which are part of `memory_mib`.
     pub packets: u64,
@@ -37,7 +34,8 @@ pub fn memory_need(config: &Config) -> MemoryNeed {
         .max(FRAME_LEN_MIN)
         .next_multiple_of(KIB);
     MemoryNeed {
-        connections: workers * to_u64(config.director.connections_max) * CONNECTION_LEN,
+        connections: workers * tables_len(config.director.connections_max)
+            + Templates::memory_bytes_for(config.director.templates_max),
         packets: packets.next_power_of_two() * (frame + BUFFER_OVERHEAD_LEN),
     }
 }
@@ -53,6 +51,12 @@ pub(super) fn check(config: &Config, place: Option<Span>, findings: &mut Finding
             None => findings.refuse_file(problem),
         }
     }
+}
+
+/// Bytes of the connection tables of one worker.
+fn tables_len(connections_max: usize) -> u64 {
+    let connections_max = u32::try_from(connections_max).unwrap_or(CONNECTIONS_LIMIT);
+    Capacities::of(connections_max.min(CONNECTIONS_LIMIT)).memory_bytes()
 }
 
 /// `usize` never has more bits than `u64` on machines that DPDK runs on.

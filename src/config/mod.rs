@@ -46,7 +46,7 @@ pub use self::{
     format::{FORMAT, KeyFormat, TableFormat},
     hint::{DeviceHint, KeyHint, MacProblem},
     machine::Machine,
-    memory::{CONNECTION_LEN, MemoryNeed, memory_need},
+    memory::{MemoryNeed, memory_need},
     report::check_report,
     source::{Line, Place},
     warning::{ConfigWarning, Doubt},

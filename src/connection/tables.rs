@@ -24,6 +24,28 @@ pub struct Capacities {
     pub v6: u32,
 }
 
+impl Capacities {
+    /// For a worker that can hold `connections_max` connections over IPv4: those
+    /// over IPv6 come on top, a quarter as many.
+    pub fn of(connections_max: u32) -> Self {
+        Self {
+            v4: connections_max,
+            v6: (connections_max / IPV6_SHARE).max(1),
+        }
+    }
+
+    /// Bytes that the tables take, before rounding to whole pages. For each
+    /// connection over IPv4 that is 102.5: a slot of 64 bytes, of which 65 % are
+    /// used at most, and 4 bytes in the order of eviction; for each over IPv6,
+    /// with slots of 128 bytes, 201.
+    pub const fn memory_bytes(&self) -> u64 {
+        Table::<FlowKeyV4>::memory_bytes_for(self.v4)
+            + Table::<FlowKeyV6>::memory_bytes_for(self.v6)
+    }
+}
+
+const IPV6_SHARE: u32 = 4;
+
 /// A key whose connections one of the [`Tables`] holds.
 pub trait ConnectionKey: FlowKey {
     /// The table for this kind of key.

@@ -156,6 +156,8 @@ pub(crate) const LAYERS: &[Layer] = &[
     shell(
         "config",
         &[
+            // How much memory its tables take.
+            "connection",
             "ipvsadm",
             "scheduler::SchedulerFlags",
             "scheduler::SchedulerKind",

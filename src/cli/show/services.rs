@@ -31,6 +31,7 @@ pub(super) fn services(services: &[ServiceStatus]) -> String {
             Column::Right("\nConns"),
             Column::Right("\nPackets"),
             Column::Right("\nBytes"),
+            Column::Right("\nMTU"),
             Column::Left("\nState"),
         ],
         rows,
@@ -48,6 +49,7 @@ fn service_row(service: &ServiceStatus) -> Vec<String> {
         count(statistics.connections),
         count(statistics.in_packets),
         bytes(statistics.in_bytes),
+        String::new(),
         if service.servers.is_empty() {
             "no servers".to_owned()
         } else {
@@ -67,8 +69,18 @@ fn server_row(server: &ServerStatus) -> Vec<String> {
         count(statistics.connections),
         count(statistics.in_packets),
         bytes(statistics.in_bytes),
+        path_mtu(server),
         server_state(server),
     ]
+}
+
+/// The largest outer packet on the way: that of the route, or less when an ICMP
+/// error told so.
+fn path_mtu(server: &ServerStatus) -> String {
+    match server.path_mtu {
+        0 => "-".to_owned(),
+        mtu => mtu.to_string(),
+    }
 }
 
 /// As `ipvsadm` shows it, and the kind of the tunnel where it is not IPIP.
@@ -167,6 +179,7 @@ mod tests {
     }
 
     fn with_tunnel(mut server: ServerStatus) -> ServerStatus {
+        server.path_mtu = 0;
         server.options.tunnel = TunnelKind::Gue {
             l4_port: 6080,
             checksum: GueChecksum::Outer,
@@ -210,12 +223,12 @@ mod tests {
 
     const SERVICES: &str = "\
 Prot VIP:Port      Scheduler
-  -> RIP           Forward     Weight Active InAct Conns Packets    Bytes State
+  -> RIP           Forward     Weight Active InAct Conns Packets    Bytes  MTU State
 TCP  192.0.2.10:80 wlc                                 0       0      0 B
-  -> 10.0.0.4      Tunnel           5     12 1.23M    99   12.3M 7.00 GiB overloaded
-  -> 10.0.0.3      Tunnel           1     12 1.23M    99   12.3M 7.00 GiB no ARP from 10.0.0.3
-  -> 10.0.0.2      gue:6080:+c      0     12 1.23M    99   12.3M 7.00 GiB quiesced
-  -> 10.0.0.1      Tunnel           1     12 1.23M    99   12.3M 7.00 GiB up lan";
+  -> 10.0.0.4      Tunnel           5     12 1.23M    99   12.3M 7.00 GiB 1500 overloaded
+  -> 10.0.0.3      Tunnel           1     12 1.23M    99   12.3M 7.00 GiB 1500 no ARP from 10.0.0.3
+  -> 10.0.0.2      gue:6080:+c      0     12 1.23M    99   12.3M 7.00 GiB    - quiesced
+  -> 10.0.0.1      Tunnel           1     12 1.23M    99   12.3M 7.00 GiB 1500 up lan";
 
     #[test]
     fn one_packet_scheduling_is_shown_as_ops() {
