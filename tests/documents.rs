@@ -15,6 +15,7 @@ use std::{
 use pointsman::{
     config::{self, FORMAT, Machine},
     pipeline::{DropReason, PuntReason},
+    service::TUNABLES,
 };
 
 /// A document and where it stands, from the root of the repository.
@@ -346,10 +347,29 @@ fn keys_and_counters_that_are_named_exist() {
     let punts = PuntReason::ALL.iter().map(|reason| reason.name());
     let known: BTreeSet<&str> = keys.map(|key| key.name).chain(drops).chain(punts).collect();
     // Settings of the kernel.
-    let of_linux = ["arp_ignore", "arp_announce", "rp_filter"];
+    let of_linux = [
+        "arp_ignore",
+        "arp_announce",
+        "rp_filter",
+        "drop_entry",
+        "drop_packet",
+        "am_droprate",
+        "backup_only",
+        "cache_bypass",
+        "nat_icmp_send",
+        "snat_reroute",
+        "ignore_tunneled",
+        "sync_threshold",
+    ];
     let mut count = 0;
     let documents = documents();
-    let own = ["README.md", "docs/nutshell.md", "docs/packet-path.md"].map(Path::new);
+    let own = [
+        "README.md",
+        "docs/ipvs-compatibility.md",
+        "docs/nutshell.md",
+        "docs/packet-path.md",
+    ];
+    let own = own.map(Path::new);
     for document in documents
         .iter()
         .filter(|document| own.contains(&document.path.as_path()))
@@ -357,6 +377,8 @@ fn keys_and_counters_that_are_named_exist() {
         for span in document.code_spans() {
             let word = span.split(' ').next().unwrap();
             let is_name = word.contains('_')
+                // As names of recorded cases do.
+                && !word.starts_with(|c: char| c.is_ascii_digit())
                 && word
                     .chars()
                     .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -372,4 +394,42 @@ fn keys_and_counters_that_are_named_exist() {
         }
     }
     assert!(count > 40, "only {count} names");
+}
+
+fn comparison() -> Document {
+    let name = Path::new("docs/ipvs-compatibility.md");
+    let mut documents = documents().into_iter();
+    documents.find(|document| document.path == name).unwrap()
+}
+
+#[test]
+fn intended_differences_are_those_of_the_comparison_with_linux() {
+    let list = fs::read_to_string(root().join("tests/oracle/intended.toml")).unwrap();
+    let differing: BTreeSet<String> = list
+        .lines()
+        .filter_map(|line| line.strip_prefix("case = \"")?.strip_suffix('"'))
+        .map(str::to_owned)
+        .collect();
+    assert!(!differing.is_empty());
+    let is_case = |name: &String| {
+        let case = format!("tests/oracle/cases/{name}.json");
+        name.contains('_') && root().join(case).exists()
+    };
+    let named: BTreeSet<String> = comparison()
+        .code_spans()
+        .into_iter()
+        .filter(is_case)
+        .collect();
+    assert_eq!(named, differing);
+}
+
+#[test]
+fn settings_of_the_kernel_are_those_of_the_comparison_with_linux() {
+    let text = comparison().text;
+    let (_, table) = text.split_once("| setting | here |\n|---|---|\n").unwrap();
+    let rows: Vec<&str> = table
+        .lines()
+        .map_while(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert_eq!(rows, TUNABLES.map(|tunable| tunable.name));
 }

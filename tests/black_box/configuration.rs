@@ -213,6 +213,7 @@ impl Service {
             options,
             active_connections: 0,
             inactive_connections: 0,
+            templates: 0,
             overloaded: false,
             next_hop: NextHopStatus::NoRoute,
             path_mtu: 0,
