@@ -93,6 +93,11 @@ pub struct ServerCounters {
     pub in_packets: Counter,
     /// Bytes of these: lengths of the inner IP packets.
     pub in_bytes: Counter,
+    /// ICMP errors that came as if a client had been sent them; see
+    /// `docs/packet-path.md`.
+    pub out_packets: Counter,
+    /// Bytes of these.
+    pub out_bytes: Counter,
 }
 
 impl WorkerCounters {
@@ -149,4 +154,6 @@ static UNKNOWN_SERVER: ServerCounters = ServerCounters {
     connections: Counter(AtomicU64::new(0)),
     in_packets: Counter(AtomicU64::new(0)),
     in_bytes: Counter(AtomicU64::new(0)),
+    out_packets: Counter(AtomicU64::new(0)),
+    out_bytes: Counter(AtomicU64::new(0)),
 };

@@ -58,6 +58,18 @@ pub struct FlowKeyV4 {
 }
 
 impl FlowKeyV4 {
+    /// The flow that the packets in the other direction seem to belong to.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self {
+            client: self.vip,
+            vip: self.client,
+            client_port: self.service_port,
+            service_port: self.client_port,
+            protocol: self.protocol,
+        }
+    }
+
     /// The flow from `client` to `service` of IP protocol `protocol`.
     pub fn new(client: SocketAddrV4, service: SocketAddrV4, protocol: u8) -> Self {
         Self {

@@ -345,7 +345,8 @@ fn totals<P>(workers: &[WorkerHandle<P>], index: RealServerIndex) -> Statistics 
             connections: sum.connections + counters.connections.value(),
             in_packets: sum.in_packets + counters.in_packets.value(),
             in_bytes: sum.in_bytes + counters.in_bytes.value(),
-            ..sum
+            out_packets: sum.out_packets + counters.out_packets.value(),
+            out_bytes: sum.out_bytes + counters.out_bytes.value(),
         }
     })
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     clock::Ticks,
     counters::Counter,
-    forwarding::ServerForwarding,
+    forwarding::{RealServerIndex, ServerForwarding},
     io::{Driver, Packet, PortIndex},
     pipeline::{PuntReason, Punted, is_martian},
     wire::{
@@ -188,9 +188,13 @@ impl<D: Driver> Management<D> {
         match host::answer(packet, self.identification, ms_since_midnight()) {
             Answer::Reply(reply) => {
                 self.host.replies.add(1);
+                self.count_sent(punted.server, reply.len());
                 self.send_ip(&reply, now);
             }
-            Answer::Error(cause) => self.send_error(packet, cause, now),
+            Answer::Error(cause) => {
+                let sent = self.send_error(packet, cause, now);
+                self.count_sent(punted.server, sent);
+            }
             Answer::Nothing => self.host.not_answered.add(1),
         }
     }
@@ -206,9 +210,13 @@ impl<D: Driver> Management<D> {
         match host_ipv6::answer(packet) {
             Answer::Reply(reply) => {
                 self.host.replies.add(1);
+                self.count_sent(punted.server, reply.len());
                 self.send_ip_by(punted.port, &reply, now);
             }
-            Answer::Error(cause) => self.send_error_ipv6(punted.port, packet, cause, now),
+            Answer::Error(cause) => {
+                let sent = self.send_error_ipv6(punted.port, packet, cause, now);
+                self.count_sent(punted.server, sent);
+            }
             Answer::Nothing => self.host.not_answered.add(1),
         }
     }
@@ -218,15 +226,27 @@ impl<D: Driver> Management<D> {
         let Some(packet) = ip_bytes(punted) else {
             return;
         };
-        if is_ipv6(packet) {
-            self.send_error_ipv6(punted.port, packet, refusal.icmpv6(), now);
+        let sent = if is_ipv6(packet) {
+            self.send_error_ipv6(punted.port, packet, refusal.icmpv6(), now)
         } else {
-            self.send_error(packet, refusal.icmp(), now);
+            self.send_error(packet, refusal.icmp(), now)
+        };
+        self.count_sent(punted.server, sent);
+    }
+
+    /// Counts a packet of this length to a client about its connection to
+    /// `server`, if it was sent.
+    pub(super) fn count_sent(&mut self, server: Option<RealServerIndex>, len: usize) {
+        if let Some(server) = server
+            && len > 0
+        {
+            self.services.count_sent(server, len);
         }
     }
 
     /// Tells the sender of a packet, whole or quoted, what became of it.
-    pub(super) fn send_error(&mut self, packet: &[u8], cause: IcmpCause, now: Ticks) {
+    /// Returns the length of the packet that says so, 0 when none does.
+    pub(super) fn send_error(&mut self, packet: &[u8], cause: IcmpCause, now: Ticks) -> usize {
         // 3/4 has a limit of its own: without it, a client's path MTU discovery
         // hangs.
         let is_fragmentation_needed =
@@ -239,14 +259,15 @@ impl<D: Driver> Management<D> {
         self.identification = self.identification.wrapping_add(1);
         let Some(error) = host::error_about(packet, cause, self.identification) else {
             self.host.not_answered.add(1);
-            return;
+            return 0;
         };
-        if limit.take(now) {
-            self.host.icmp_errors.add(1);
-            self.send_ip(&error, now);
-        } else {
+        if !limit.take(now) {
             self.host.icmp_limited.add(1);
+            return 0;
         }
+        self.host.icmp_errors.add(1);
+        self.send_ip(&error, now);
+        error.len()
     }
 
     /// The same over IPv6. `port` is where the packet came in: the way back to
@@ -257,21 +278,23 @@ impl<D: Driver> Management<D> {
         packet: &[u8],
         cause: Icmpv6Cause,
         now: Ticks,
-    ) {
+    ) -> usize {
         let Some(error) = host_ipv6::error_about(packet, cause) else {
-            return self.host.not_answered.add(1);
+            self.host.not_answered.add(1);
+            return 0;
         };
         let limit = if cause.icmp_type == Icmpv6Type::PACKET_TOO_BIG {
             &mut self.fragmentation_needed_limit
         } else {
             &mut self.icmp_limit
         };
-        if limit.take(now) {
-            self.host.icmp_errors.add(1);
-            self.send_ip_by(port, &error, now);
-        } else {
+        if !limit.take(now) {
             self.host.icmp_limited.add(1);
+            return 0;
         }
+        self.host.icmp_errors.add(1);
+        self.send_ip_by(port, &error, now);
+        error.len()
     }
 }
 

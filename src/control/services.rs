@@ -82,6 +82,20 @@ pub(super) struct Server {
     zeroed_at: Statistics,
     /// Counters of the slot when its service began to count it.
     listed_at: Statistics,
+    /// Packets to clients of which no worker knows, since the director started,
+    /// and their bytes.
+    sent: (u64, u64),
+}
+
+impl Server {
+    /// The counters of the slot, with what no worker knows of.
+    const fn totals(&self, workers: Statistics) -> Statistics {
+        Statistics {
+            out_packets: workers.out_packets + self.sent.0,
+            out_bytes: workers.out_bytes + self.sent.1,
+            ..workers
+        }
+    }
 }
 
 /// Reads the counters of a slot: what went to its server, over all workers,
@@ -193,11 +207,26 @@ impl Services {
         }
     }
 
+    /// Counts a packet to a client about its connection to a server, as Linux
+    /// IPVS does: not for a deleted server, nor for one-packet scheduling, which
+    /// leaves no connection.
+    pub(super) fn count_sent(&mut self, index: RealServerIndex, bytes: usize) {
+        let Some(server) = self.servers.get_mut(index.as_usize()) else {
+            return;
+        };
+        let service = self.by_key.get(&server.service);
+        let has_connections = service.is_some_and(|service| !service.options.one_packet);
+        if server.presence == Presence::Listed && has_connections {
+            server.sent.0 += 1;
+            server.sent.1 += bytes as u64;
+        }
+    }
+
     /// What went through a service.
     pub(super) fn statistics(&self, service: &Service, totals: ReadTotals<'_>) -> Statistics {
         let listed = service.servers.iter().filter_map(|&index| {
             self.server(index)
-                .map(|server| difference(totals(index), server.listed_at))
+                .map(|server| difference(server.totals(totals(index)), server.listed_at))
         });
         listed.fold(service.left_behind, sum)
     }
@@ -209,7 +238,7 @@ impl Services {
         totals: ReadTotals<'_>,
     ) -> Statistics {
         self.server(index)
-            .map(|server| difference(totals(index), server.zeroed_at))
+            .map(|server| difference(server.totals(totals(index)), server.zeroed_at))
             .unwrap_or_default()
     }
 
@@ -364,6 +393,7 @@ impl Services {
                 limit: SERVERS_MAX,
             });
         };
+        let listed_at = server.totals(listed_at);
         if server.presence == Presence::Free {
             server.zeroed_at = listed_at;
             self.loads.of(index).set_thresholds(0, 0);
@@ -432,7 +462,7 @@ impl Services {
         service.left_behind = Statistics::default();
         for &index in &service.servers {
             if let Some(server) = self.servers.get_mut(index.as_usize()) {
-                server.zeroed_at = totals(index);
+                server.zeroed_at = server.totals(totals(index));
                 server.listed_at = server.zeroed_at;
             }
         }
@@ -454,7 +484,7 @@ impl Services {
         server.presence = Presence::Deleted;
         server.deleted_in = generation;
         self.deleted.insert((*service_key, server.key), index);
-        let passed = difference(totals(index), server.listed_at);
+        let passed = difference(server.totals(totals(index)), server.listed_at);
         if let Some(service) = self.by_key.get_mut(service_key) {
             service.servers.retain(|listed| *listed != index);
             service.left_behind = sum(service.left_behind, passed);
@@ -508,6 +538,7 @@ impl Services {
             deleted_in: 0,
             zeroed_at: Statistics::default(),
             listed_at: Statistics::default(),
+            sent: (0, 0),
         });
         Ok(RealServerIndex(index))
     }

@@ -15,11 +15,12 @@ use super::{
 };
 use crate::{
     clock::Ticks,
+    forwarding::{RealServerIndex, ServiceAddress},
     io::{Driver, PortIndex},
     pipeline::{Punted, is_martian},
-    service::TunnelKind,
+    service::{Protocol, TunnelKind},
     wire::{
-        IpVersion,
+        IpProtocol, IpVersion,
         icmp::{self, IcmpCause},
         icmpv6::{self, Icmpv6Cause},
         ipv4::Ipv4Header,
@@ -102,17 +103,45 @@ impl<D: Driver> Management<D> {
             trouble = Trouble::TooBig(kind.inner_len_max(IpVersion::of(rip), path_mtu));
         }
         if is_relayed(inner) && self.is_from_client(inner) {
-            self.tell_client(punted.port, inner, trouble, now);
+            // Linux IPVS counts what it relays twice: as much of the client's
+            // packet as is quoted, and the error that it sends.
+            let server = self.server_behind(rip, inner);
+            self.count_sent(server, inner.len());
+            let sent = self.tell_client(punted.port, inner, trouble, now);
+            self.count_sent(server, sent);
         } else {
             self.host.tunnel_error_not_relayed.add(1);
         }
     }
 
-    fn tell_client(&mut self, port: PortIndex, inner: &[u8], trouble: Trouble, now: Ticks) {
+    /// The real server at `rip` that a client's packet went to.
+    fn server_behind(&self, rip: IpAddr, packet: &[u8]) -> Option<RealServerIndex> {
+        let (protocol, payload) = protocol_of(packet)?;
+        let (_, vip) = ends_of(packet)?;
+        let [_, _, high, low] = *payload.first_chunk()?;
+        let (_, service) = self.state.services.find(&ServiceAddress {
+            vip,
+            l4_port: u16::from_be_bytes([high, low]),
+            protocol: Protocol::from_number(protocol.0)?,
+        })?;
+        let mut servers = service.servers.iter().map(|link| link.server);
+        servers.find(|&index| {
+            let server = self.services.server(index);
+            server.is_some_and(|server| server.key.address == rip)
+        })
+    }
+
+    fn tell_client(
+        &mut self,
+        port: PortIndex,
+        inner: &[u8],
+        trouble: Trouble,
+        now: Ticks,
+    ) -> usize {
         if is_ipv6(inner) {
-            self.send_error_ipv6(port, inner, icmpv6_cause(trouble), now);
+            self.send_error_ipv6(port, inner, icmpv6_cause(trouble), now)
         } else {
-            self.send_error(inner, icmp_cause(trouble), now);
+            self.send_error(inner, icmp_cause(trouble), now)
         }
     }
 
@@ -168,6 +197,18 @@ fn ends_of(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     } else {
         let (ip, _) = Ipv4Header::parse_quoted(packet).ok()?;
         Some((ip.source().into(), ip.destination().into()))
+    }
+}
+
+/// What a quoted packet carries, and as much of it as is quoted; `None` for a
+/// later fragment.
+fn protocol_of(packet: &[u8]) -> Option<(IpProtocol, &[u8])> {
+    if is_ipv6(packet) {
+        let (ip, payload) = Ipv6Header::parse_quoted(packet).ok()?;
+        Some((ip.next_header(), payload))
+    } else {
+        let (ip, payload) = Ipv4Header::parse_quoted(packet).ok()?;
+        (ip.fragment_offset() == 0).then_some((ip.protocol(), payload))
     }
 }
 

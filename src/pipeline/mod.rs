@@ -301,7 +301,11 @@ impl<D: Driver> Pipeline<D> {
             } => {
                 let end = usize::from(parsed.inner.l3_offset) + usize::from(parsed.inner.total_len);
                 let message = packet.bytes().get(usize::from(message_offset)..end);
-                let server = self.server_of_icmp(message.unwrap_or_default(), destination, now);
+                let server = self.server_of_icmp(
+                    message.unwrap_or_default(),
+                    (destination, parsed.inner.total_len),
+                    now,
+                );
                 let server = server.map_err(|exit| (exit, None))?;
                 self.count_packet_of(server, parsed.inner.total_len);
                 server

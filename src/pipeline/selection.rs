@@ -359,7 +359,7 @@ impl<D: Driver> Pipeline<D> {
     pub(super) fn server_of_icmp(
         &mut self,
         message: &[u8],
-        destination: Ipv4Addr,
+        (destination, total_len): (Ipv4Addr, u16),
         now: CoarseTime,
     ) -> Result<RealServerIndex, Exit> {
         if icmp_error::is_query(message) {
@@ -382,12 +382,38 @@ impl<D: Driver> Pipeline<D> {
             .and_then(|index| connections.entry(index));
         let server = match entry {
             Some(entry) => RealServerIndex(entry.server()),
+            None if self.is_about_request(key.reversed(), message, total_len) => {
+                return Err(Exit::Drop(DropReason::IcmpErrorUnrelated));
+            }
             None => self.schedule_quoted(key, hash, now)?,
         };
         if !icmp_error::has_sound_checksum(message) {
             return Err(Exit::Drop(DropReason::BadIcmpChecksum));
         }
         Ok(server)
+    }
+
+    /// Whether an ICMP error quotes not an answer but a packet of a client,
+    /// whose connection is there. Linux IPVS takes it for one that it sends to
+    /// the client itself, and counts it as such.
+    fn is_about_request<K: ConnectionKey>(&self, key: K, message: &[u8], total_len: u16) -> bool {
+        let connections = self.connections.of();
+        let entry = connections
+            .find(connections.hash(&key), &key)
+            .and_then(|index| connections.entry(index));
+        let Some(entry) = entry else {
+            return false;
+        };
+        let index = RealServerIndex(entry.server());
+        let server = self.state.server(index);
+        if server.is_some_and(|server| server.presence == Presence::Listed)
+            && icmp_error::has_sound_checksum(message)
+        {
+            let counters = self.counters.server(index.as_usize());
+            counters.out_packets.add(1);
+            counters.out_bytes.add(u64::from(total_len));
+        }
+        true
     }
 
     /// Opens a connection for a flow of which nothing but an ICMP error came

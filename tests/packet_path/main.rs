@@ -33,6 +33,7 @@ mod properties;
 mod punts;
 mod schedule_icmp;
 mod sctp;
+mod sent_statistics;
 mod service_changes;
 mod tunnel_errors;
 mod tunnels;
