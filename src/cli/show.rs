@@ -195,7 +195,14 @@ fn text(response: &Response, what: &What) -> String {
             What::Connections {
                 format: ConnectionsFormat::Ipvsadm,
                 ..
-            } => listing::connections(connections),
+            } => {
+                if *truncated {
+                    // The text itself has no place for that.
+                    let shown = connections.len();
+                    log::warn!("{shown} of {total} connections are shown; --limit shows more");
+                }
+                listing::connections(connections)
+            }
             _ => services::connections(connections, *total, *truncated),
         },
         Response::Counters(counters) => {

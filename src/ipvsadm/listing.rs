@@ -25,7 +25,7 @@ pub fn services(
 ) -> String {
     let mut text = String::new();
     if title {
-        text.push_str("IP Virtual Server version 1.2.1 (size=4096)\n");
+        text.push_str(TITLE);
     }
     text.push_str(heading(columns));
     let mut listed: Vec<&ServiceStatus> = listed.iter().collect();
@@ -315,6 +315,11 @@ fn hexadecimal(address: SocketAddr) -> String {
         }
     }
 }
+
+/// The version of IPVS that is followed, and the size of the kernel's hash
+/// table as it is unless changed: nothing here is of that size, but programs
+/// that read such lists look for the line.
+const TITLE: &str = "IP Virtual Server version 1.2.1 (size=4096)\n";
 
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,7 @@ mod schedule_icmp;
 mod sctp;
 mod sent_statistics;
 mod service_changes;
+mod settings;
 mod tunnel_errors;
 mod tunnels;
 mod work;

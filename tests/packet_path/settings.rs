@@ -1,0 +1,172 @@
+//! Settings that are made at run time, over the queue of the control socket.
+
+use crossbeam::channel::{Sender, bounded};
+use pointsman::{
+    clock::Ticks,
+    config::Config,
+    control::{
+        socket::ControlRequest,
+        status::{Request, Response, SettingsStatus},
+    },
+    director::assemble,
+    io::mem::MemNetwork,
+    service::{Timeouts, Tunables},
+    worker::WorkerQueues,
+};
+
+use crate::{
+    frames::{ACK, tcp},
+    lab::{Lab, Setup, config, descriptions, materials},
+};
+
+/// A director that can be asked, and its configuration.
+struct Asked {
+    lab: Lab,
+    requests: Sender<ControlRequest>,
+    config: Config,
+}
+
+impl Asked {
+    fn start() -> Self {
+        let setup = Setup::default();
+        let config = config(&setup);
+        let network = MemNetwork::new(
+            descriptions(&config, setup.capabilities),
+            setup.workers,
+            setup.packets,
+        );
+        let (receive, transmit) = network.queues(0);
+        let queues = WorkerQueues {
+            receive,
+            transmit,
+            pool: network.pool(),
+        };
+        let mut materials = materials(network.ports(), vec![queues], network.pool());
+        let (requests, receiver) = bounded(1);
+        materials.requests = receiver;
+        let director = assemble(config.clone(), materials, Ticks::ZERO).unwrap();
+        let mut lab = Lab {
+            network,
+            director,
+            now: Ticks::ZERO,
+        };
+        lab.settle();
+        Self {
+            lab,
+            requests,
+            config,
+        }
+    }
+
+    fn ask(&mut self, request: Request) -> Response {
+        let (reply, answer) = bounded(1);
+        let request = ControlRequest { request, reply };
+        self.requests.send(request).unwrap();
+        self.lab.settle();
+        answer.try_recv().unwrap()
+    }
+
+    fn settings(&mut self, request: Request) -> SettingsStatus {
+        match self.ask(request) {
+            Response::Settings(settings) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn set(&mut self, name: &str, value: u32) -> SettingsStatus {
+        let name = name.to_owned();
+        self.settings(Request::SetTunable { name, value })
+    }
+
+    /// Whether an ACK without a connection is sent on to the real server, and
+    /// not answered by a reset.
+    fn forwards_ack(&mut self, client_port: u16) -> bool {
+        let sent = self.lab.answers(&tcp(client_port, ACK).frame());
+        assert_eq!(sent.len(), 1);
+        sent[0].0 == 1
+    }
+}
+
+#[test]
+fn a_setting_holds_for_the_next_packet_until_the_file_is_read_again() {
+    let mut director = Asked::start();
+    assert!(!director.forwards_ack(1000));
+    let settings = director.set("sloppy_tcp", 1);
+    assert!(settings.tunables.sloppy_tcp);
+    assert_eq!(settings.configured_tunables, Tunables::default());
+    assert!(director.forwards_ack(1001));
+
+    // SIGHUP, with the same file.
+    let (config, now) = (director.config.clone(), director.lab.now);
+    let management = &mut director.lab.director.management;
+    management.reconfigure(&config, now).unwrap();
+    director.lab.settle();
+    assert!(!director.forwards_ack(1002));
+    assert_eq!(
+        director.settings(Request::Settings).tunables,
+        Tunables::default()
+    );
+}
+
+#[test]
+fn settings_are_made_one_by_one() {
+    let mut director = Asked::start();
+    director.set("pmtu_disc", 0);
+    director.set("conn_reuse_mode", 2);
+    let expected = Tunables {
+        pmtu_disc: false,
+        conn_reuse_mode: 2,
+        ..Tunables::default()
+    };
+    assert_eq!(director.settings(Request::Settings).tunables, expected);
+}
+
+#[test]
+fn timeouts_of_0_stay_as_they_are() {
+    let mut director = Asked::start();
+    let settings = director.settings(Request::SetTimeouts {
+        tcp: 0,
+        tcp_fin: 30,
+        udp: 0,
+    });
+    let timeouts = Timeouts {
+        tcp: 900,
+        tcp_fin: 30,
+        udp: 300,
+    };
+    assert_eq!(settings.timeouts, timeouts);
+    assert_eq!(settings.configured_timeouts, Timeouts::default());
+}
+
+#[test]
+fn what_cannot_be_set_changes_nothing_and_says_why() {
+    let mut director = Asked::start();
+    let tunable = |name: &str, value| Request::SetTunable {
+        name: name.to_owned(),
+        value,
+    };
+    let too_long = Request::SetTimeouts {
+        tcp: 0,
+        tcp_fin: 0,
+        udp: 2_678_401,
+    };
+    for (request, why) in [
+        (
+            tunable("backup_only", 1),
+            "there is no setting \"backup_only\"",
+        ),
+        (
+            tunable("secure_tcp", 4),
+            "secure_tcp cannot be 4; write 0 to 3",
+        ),
+        (too_long, "a timeout cannot be 2678401 s"),
+    ] {
+        match director.ask(request) {
+            Response::Error(text) => assert!(text.starts_with(why), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let settings = director.settings(Request::Settings);
+    assert_eq!(settings.tunables, Tunables::default());
+    assert_eq!(settings.timeouts, Timeouts::default());
+}
