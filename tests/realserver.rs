@@ -207,6 +207,44 @@ fn a_host_that_cannot_be_a_real_server_is_left_as_it_was() {
     assert_eq!(lab.in_server(settings), before);
 }
 
+/// Before anything of the host is touched, so that no rights are needed.
+#[test]
+fn addresses_that_no_host_can_have_are_refused() {
+    for (vip, message) in [
+        (
+            "224.0.0.1",
+            "224.0.0.1 is a multicast address; --vip and --local take addresses that a host can \
+             have",
+        ),
+        (
+            "255.255.255.255",
+            "255.255.255.255 is the broadcast address; --vip and --local take addresses that a \
+             host can have",
+        ),
+        (
+            "127.0.0.1",
+            "127.0.0.1 is a loopback address; --vip and --local take addresses that a host can \
+             have",
+        ),
+        (
+            "0.0.0.0",
+            "0.0.0.0 is an address of 0.0.0.0/8; --vip and --local take addresses that a host \
+             can have",
+        ),
+        (
+            "ff02::1",
+            "ff02::1 is a multicast address; --vip and --local take addresses that a host can have",
+        ),
+    ] {
+        let wrong = Options {
+            vips: vec![VIP.into(), vip.parse().unwrap()],
+            ..options()
+        };
+        let error = run(&wrong, &Signals::default()).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+}
+
 fn options() -> Options {
     Options {
         vips: vec![VIP.into(), OTHER_VIP.into()],

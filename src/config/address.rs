@@ -1,11 +1,12 @@
 //! Reading addresses and networks of both IP versions.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::Problem;
+use crate::wire::unicast;
 
 /// The address of a host that packets can come from or go to across routers;
 /// `example` stands in messages, in quotes.
@@ -110,42 +111,13 @@ fn parse_network(text: &str, lengths: (u8, u8), example: &'static str) -> Result
 
 /// Refuses what no single host can have.
 fn check_unicast(address: IpAddr, role: &'static str) -> Result<IpAddr, Problem> {
-    let kind = match address {
-        IpAddr::V4(address) => reserved_ipv4(address),
-        IpAddr::V6(address) => reserved_ipv6(address),
-    };
-    match kind {
+    match unicast::reserved(address) {
         None => Ok(address),
         Some(kind) => Err(Problem::NotUnicast {
             address,
             kind,
             role,
         }),
-    }
-}
-
-fn reserved_ipv4(address: Ipv4Addr) -> Option<&'static str> {
-    match address.octets() {
-        [0, ..] => Some("an address of 0.0.0.0/8"),
-        [127, ..] => Some("a loopback address"),
-        [224..=239, ..] => Some("a multicast address"),
-        [255, 255, 255, 255] => Some("the broadcast address"),
-        [240..=255, ..] => Some("a reserved address"),
-        _ => None,
-    }
-}
-
-fn reserved_ipv6(address: Ipv6Addr) -> Option<&'static str> {
-    if address.is_unspecified() {
-        Some("the unspecified address")
-    } else if address.is_loopback() {
-        Some("the loopback address")
-    } else if address.is_multicast() {
-        Some("a multicast address")
-    } else if address.to_ipv4_mapped().is_some() {
-        Some("an IPv4-mapped address")
-    } else {
-        None
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
     ops::Range,
 };
 
@@ -17,7 +17,8 @@ use ipnet::IpNet;
 
 use crate::wire::{
     IpProtocol,
-    checksum::{self, Sum},
+    checksum::Sum,
+    ipv4::{Ipv4Header, Ipv4HeaderMut},
     ipv6::{self, Ipv6Header, Ipv6HeaderMut},
 };
 
@@ -117,28 +118,29 @@ impl fmt::Display for DropReason {
 /// # Errors
 /// The reason for which a kernel, too, would drop the packet.
 pub fn decapsulate<'a>(packet: &'a mut [u8], rules: &Rules) -> Result<&'a mut [u8], DropReason> {
-    let outer = Header::read(packet).ok_or(DropReason::OuterHeader)?;
-    let protocol = IpProtocol(outer.protocol);
+    let outer = header_of(packet).ok_or(DropReason::OuterHeader)?;
+    let (header_len, total_len) = (outer.header_len(), usize::from(outer.total_len()));
+    let (source, protocol) = (outer.source(), outer.protocol());
+    let outer_ecn = Some(outer.ecn());
     if !matches!(protocol, IpProtocol::IPIP | IpProtocol::IPV6) {
         return Err(DropReason::OuterHeader);
     }
-    if !outer.checksum_ok {
+    if !outer.is_checksum_correct() {
         return Err(DropReason::OuterChecksum);
     }
-    if outer.total_len > packet.len() {
+    if total_len > packet.len() {
         return Err(DropReason::OuterTruncated);
     }
-    if outer.is_fragment {
+    if outer.is_fragment() {
         return Err(DropReason::OuterFragment);
     }
-    if outer.destination != rules.local {
+    if outer.destination() != rules.local {
         return Err(DropReason::NotForUs);
     }
-    check_director(outer.source.into(), rules)?;
+    check_director(source.into(), rules)?;
     let inner = packet
-        .get_mut(outer.len..outer.total_len)
+        .get_mut(header_len..total_len)
         .ok_or(DropReason::OuterHeader)?;
-    let outer_ecn = Some(outer.tos & ECN_MASK);
     if protocol == IpProtocol::IPV6 {
         take_ipv6(inner, outer_ecn, rules)
     } else {
@@ -184,17 +186,27 @@ fn take_ipv4<'a>(
     outer_ecn: Option<u8>,
     rules: &Rules,
 ) -> Result<&'a mut [u8], DropReason> {
-    let inner = Header::read(inner_bytes).ok_or(DropReason::InnerHeader)?;
-    if !inner.checksum_ok {
+    let inner = header_of(inner_bytes).ok_or(DropReason::InnerHeader)?;
+    if !inner.is_checksum_correct() {
         return Err(DropReason::InnerChecksum);
     }
+    let (source, destination) = (inner.source(), inner.destination());
+    let (tos, total_len) = (inner.tos(), usize::from(inner.total_len()));
     let inner_bytes = inner_bytes
-        .get_mut(..inner.total_len)
+        .get_mut(..total_len)
         .ok_or(DropReason::InnerTruncated)?;
-    check_ends(inner.source.into(), inner.destination.into(), rules)?;
-    let tos = tos_after(outer_ecn, inner.tos)?;
-    write_tos(inner_bytes, tos);
+    check_ends(source.into(), destination.into(), rules)?;
+    let tos = tos_after(outer_ecn, tos)?;
+    let mut header = Ipv4HeaderMut::of(inner_bytes).map_err(|_| DropReason::InnerHeader)?;
+    header.set_tos(tos);
     Ok(inner_bytes)
+}
+
+/// The header of a packet, whose total length may exceed the bytes that there
+/// are, but not fall short of the header's own.
+fn header_of(packet: &[u8]) -> Option<Ipv4Header<'_>> {
+    let (header, _) = Ipv4Header::parse_quoted(packet).ok()?;
+    (usize::from(header.total_len()) >= header.header_len()).then_some(header)
 }
 
 /// The IPv6 packet at the front of `inner_bytes`, likewise.
@@ -259,22 +271,6 @@ fn decapsulated_ecn(outer: u8, inner: u8) -> Option<u8> {
     }
 }
 
-/// Writes the second byte of an IPv4 header and mends its checksum
-/// (RFC 1624, equation 3).
-fn write_tos(header: &mut [u8], tos: u8) {
-    let Some(fixed) = header.first_chunk_mut::<HEADER_LEN_MIN>() else {
-        return;
-    };
-    if fixed[1] == tos {
-        return;
-    }
-    let old = u16::from_be_bytes([fixed[0], fixed[1]]);
-    fixed[1] = tos;
-    let new = u16::from_be_bytes([fixed[0], fixed[1]]);
-    let checksum = u16::from_be_bytes([fixed[10], fixed[11]]);
-    [fixed[10], fixed[11]] = checksum::update(checksum, old, new).to_be_bytes();
-}
-
 /// Gives a TCP or UDP packet its checksum when the kernel has only prepared
 /// it, and returns whether it did.
 ///
@@ -330,54 +326,17 @@ fn segment_of(packet: &[u8]) -> Option<(IpProtocol, Range<usize>, Sum)> {
         let l4 = ipv6::HEADER_LEN..ipv6::HEADER_LEN + payload.len();
         return Some((protocol, l4, header.pseudo_header(protocol, len)));
     }
-    let header = Header::read(packet).filter(|header| !header.is_fragment)?;
-    let protocol = IpProtocol(header.protocol);
-    let len = u16::try_from(header.total_len - header.len).ok()?;
-    let pseudo_header = Sum::ipv4_pseudo_header(header.source, header.destination, protocol, len);
-    Some((protocol, header.len..header.total_len, pseudo_header))
-}
-
-/// What the checks need of an IPv4 header (RFC 791 section 3.1).
-struct Header {
-    len: usize,
-    total_len: usize,
-    tos: u8,
-    is_fragment: bool,
-    protocol: u8,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    checksum_ok: bool,
-}
-
-impl Header {
-    /// Reads a header whose version and lengths make sense by themselves; the
-    /// total length may exceed `bytes`.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let fixed = bytes.first_chunk::<HEADER_LEN_MIN>()?;
-        let header_len = usize::from(fixed[0] & 0x0f) * 4;
-        let header = bytes.get(..header_len)?;
-        let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-        let is_sound =
-            fixed[0] >> 4 == 4 && header_len >= HEADER_LEN_MIN && total_len >= header_len;
-        let address = |at: [u8; 4]| Ipv4Addr::from(at);
-        is_sound.then(|| Self {
-            len: header_len,
-            total_len,
-            tos: fixed[1],
-            is_fragment: u16::from_be_bytes([fixed[6], fixed[7]]) & MORE_OR_OFFSET != 0,
-            protocol: fixed[9],
-            source: address([fixed[12], fixed[13], fixed[14], fixed[15]]),
-            destination: address([fixed[16], fixed[17], fixed[18], fixed[19]]),
-            checksum_ok: Sum::of(header).is_intact(),
-        })
+    let (header, payload) = Ipv4Header::parse(packet).ok()?;
+    if header.is_fragment() {
+        return None;
     }
+    let len = u16::try_from(payload.len()).ok()?;
+    let l4 = header.header_len()..usize::from(header.total_len());
+    Some((header.protocol(), l4, header.pseudo_header(len)))
 }
 
-const HEADER_LEN_MIN: usize = 20;
 const PROTOCOL_TCP: u8 = IpProtocol::TCP.0;
 const PROTOCOL_UDP: u8 = IpProtocol::UDP.0;
-/// "More fragments" and the fragment offset.
-const MORE_OR_OFFSET: u16 = 0x3fff;
 const ECN_MASK: u8 = 0b11;
 const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;

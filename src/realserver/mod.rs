@@ -45,7 +45,7 @@ use self::{
     decapsulate::{DropReason, Rules, complete_checksum, decapsulate, decapsulate_from_ipv6},
     tunnel_socket::{Received, TunnelSockets},
 };
-use crate::wire::IpProtocol;
+use crate::wire::{IpProtocol, unicast};
 
 /// What a real server is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,14 @@ pub enum RealServerError {
     /// There is nothing to do.
     #[error("no virtual address is given; name at least one with --vip")]
     NoVip,
+    /// An address that no host can have.
+    #[error("{address} is {kind}; --vip and --local take addresses that a host can have")]
+    NotUnicast {
+        /// The address.
+        address: IpAddr,
+        /// What it is instead, with an article.
+        kind: &'static str,
+    },
     /// The two ends of a tunnel must differ from what goes through it.
     #[error(
         "{0} is both a VIP and the local address; --local takes the address that the director sends to"
@@ -241,6 +249,11 @@ impl RealServer {
     fn start(options: &Options) -> Result<Self, RealServerError> {
         if options.vips.is_empty() {
             return Err(RealServerError::NoVip);
+        }
+        for &address in options.vips.iter().chain([&options.local]) {
+            if let Some(kind) = unicast::reserved(address) {
+                return Err(RealServerError::NotUnicast { address, kind });
+            }
         }
         if options.vips.contains(&options.local) {
             return Err(RealServerError::VipIsLocal(options.local));

@@ -296,37 +296,6 @@ impl<'a> Ipv4HeaderMut<'a> {
         self.update_checksum([version, old], [version, tos]);
     }
 
-    /// Replaces the total length, in bytes.
-    pub fn set_total_len(&mut self, total_len: u16) {
-        let old = [self.fixed[2], self.fixed[3]];
-        let new = total_len.to_be_bytes();
-        [self.fixed[2], self.fixed[3]] = new;
-        self.update_checksum(old, new);
-    }
-
-    /// Replaces the identification.
-    pub fn set_id(&mut self, id: u16) {
-        let old = [self.fixed[4], self.fixed[5]];
-        let new = id.to_be_bytes();
-        [self.fixed[4], self.fixed[5]] = new;
-        self.update_checksum(old, new);
-    }
-
-    /// Replaces the time to live.
-    pub fn set_ttl(&mut self, ttl: u8) {
-        let [old, protocol] = [self.fixed[8], self.fixed[9]];
-        self.fixed[8] = ttl;
-        self.update_checksum([old, protocol], [ttl, protocol]);
-    }
-
-    /// Takes one from the time to live, which stays 0 when it is 0, and returns
-    /// what is left.
-    pub fn decrement_ttl(&mut self) -> u8 {
-        let ttl = self.fixed[8].saturating_sub(1);
-        self.set_ttl(ttl);
-        ttl
-    }
-
     fn update_checksum(&mut self, old: [u8; 2], new: [u8; 2]) {
         let before =
             u16::from_be_bytes([self.fixed[CHECKSUM_OFFSET], self.fixed[CHECKSUM_OFFSET + 1]]);

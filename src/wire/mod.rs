@@ -28,6 +28,7 @@ pub mod mld;
 pub mod ndp;
 pub mod tcp;
 pub mod udp;
+pub mod unicast;
 pub mod vlan;
 
 /// What an IP packet carries: the protocol numbers of IANA.

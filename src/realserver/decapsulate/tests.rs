@@ -1,6 +1,8 @@
 //! The packets were recorded from Linux 6.1 with IPVS 1.2.1, unless a test
 //! says how it changed one.
 
+use std::net::Ipv4Addr;
+
 use proptest::prelude::*;
 
 use super::*;
