@@ -1,6 +1,6 @@
 //! SIGHUP: another configuration for a director at work.
 
-use std::{io::ErrorKind, thread, time::Duration};
+use std::{fs, io::ErrorKind, thread, time::Duration};
 
 use crate::support::{Configuration, Lab, Shape, wait_for};
 
@@ -150,4 +150,61 @@ fn a_file_that_takes_a_restart_changes_nothing_and_the_log_names_the_key() {
     assert_eq!(director.show("services"), services);
     assert_eq!(director.generation(), generation);
     assert_eq!(lab.ask(2).len(), 2);
+}
+
+#[test]
+fn services_of_a_kernel_director_are_taken_up_changed_and_given_back() {
+    const NAME: &str = "services_of_a_kernel_director_are_taken_up_changed_and_given_back";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 2) else {
+        return;
+    };
+    let both = Configuration {
+        in_rules: true,
+        ..lab.configuration()
+    };
+    let director = lab.start_director(&both);
+    let saved = || director.show_text("services --format ipvsadm");
+    let rules = || fs::read_to_string(lab.path("services.rules")).unwrap();
+    assert_eq!(saved(), rules());
+    let mut answered = lab.ask(4);
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 1, 2, 2]);
+
+    let second_alone = Configuration {
+        servers: vec![(2, 3)],
+        ..both
+    };
+    director.change_to(&lab, &second_alone);
+    assert_eq!(saved(), rules());
+    assert_eq!(lab.ask(2), [2, 2]);
+
+    let right = rules();
+    fs::write(lab.path("services.rules"), right.replace(" -i ", " -m ")).unwrap();
+    let news = director.reload();
+    for part in ["stays as it is", "services.rules:2:", "masquerading (-m)"] {
+        assert!(news.contains(part), "{part}: {news}");
+    }
+    assert_eq!(saved(), right);
+}
+
+#[test]
+fn settings_made_at_run_time_are_taken_back_by_the_file_and_the_log_names_them() {
+    const NAME: &str =
+        "settings_made_at_run_time_are_taken_back_by_the_file_and_the_log_names_them";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 1) else {
+        return;
+    };
+    let director = lab.start_director(&lab.configuration());
+    assert_eq!(director.set("sloppy_tcp 1"), "sloppy_tcp = 1\n");
+    assert_eq!(director.set("timeouts 0 30 0"), "timeouts = 900 30 300\n");
+    assert_eq!(director.show("settings")["tunables"]["sloppy_tcp"], true);
+    assert!(director.log().contains("set at run time: sloppy_tcp 1"));
+    let news = director.reload();
+    for part in [
+        "sloppy_tcp is 0 again, as the file says; 1 was set at run time",
+        "tcp_fin is 120 again, as the file says; 30 was set at run time",
+    ] {
+        assert!(news.contains(part), "{part}: {news}");
+    }
+    assert_eq!(director.show("settings")["tunables"]["sloppy_tcp"], false);
 }

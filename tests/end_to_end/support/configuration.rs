@@ -20,6 +20,8 @@ pub(crate) struct Configuration {
     pub(crate) expire_nodest_conn: bool,
     /// Services at VIPs of their own, in 198.18.0.0/16.
     pub(crate) more_services: u16,
+    /// Whether the services stand in a file of ipvsadm.
+    pub(crate) in_rules: bool,
 }
 
 impl Configuration {
@@ -32,6 +34,9 @@ impl Configuration {
         if let Some(vlan) = self.vlan {
             parts.push(format!("vlan = {vlan}\n"));
         }
+        if self.in_rules {
+            return parts.concat();
+        }
         parts.push(self.service(VIP, 80, "tcp"));
         parts.push(self.service(VIP, 7, "udp"));
         parts.extend((0..self.more_services).map(|number| {
@@ -41,12 +46,32 @@ impl Configuration {
         parts.concat()
     }
 
+    /// The same services as `ipvsadm -Sn` would save them.
+    pub(super) fn rules(&self) -> String {
+        let service = |option: &str, l4_port: u16| {
+            let name = format!("{option} {VIP}:{l4_port}");
+            let server = |&(number, weight): &(u8, u32)| {
+                let rip = rip(number);
+                format!("-a {name} -r {rip}:{l4_port} -i -w {weight} --tun-type ipip\n")
+            };
+            let servers: Vec<_> = self.servers.iter().map(server).collect();
+            format!("-A {name} -s rr\n{}", servers.concat())
+        };
+        service("-t", 80) + &service("-u", 7)
+    }
+
     fn director(&self, lab: &Lab) -> String {
+        let services_file = if self.in_rules {
+            "services_file = \"services.rules\"\n"
+        } else {
+            ""
+        };
         format!(
             "[director]\n\
              workers = {:?}\n\
              connections_max = 16384\n\
              control_socket = \"{}\"\n\
+             {services_file}\
              [director.ipvs]\n\
              expire_nodest_conn = {}\n\
              [eal]\n\

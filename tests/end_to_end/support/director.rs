@@ -84,6 +84,19 @@ impl Director {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// `pointsman set WORDS`: what it prints.
+    pub(crate) fn set(&self, words: &str) -> String {
+        let output = Command::new(PROGRAM)
+            .arg("set")
+            .args(words.split(' '))
+            .arg("--socket")
+            .arg(&self.socket)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         self.show("director")["generation"].as_u64().unwrap()
     }

@@ -245,6 +245,7 @@ impl Lab {
             servers: numbers.map(|number| (number, 1)).collect(),
             expire_nodest_conn: false,
             more_services: 0,
+            in_rules: false,
         }
     }
 
@@ -264,6 +265,9 @@ impl Lab {
 
     pub(crate) fn write(&self, configuration: &Configuration) {
         fs::write(self.configuration_file(), configuration.to_toml(self)).unwrap();
+        if configuration.in_rules {
+            fs::write(self.path("services.rules"), configuration.rules()).unwrap();
+        }
     }
 }
 
