@@ -101,7 +101,18 @@ pub(crate) const LAYERS: &[Layer] = &[
         ],
     ),
     core("tunnel", &["forwarding", "io", "service", "wire"]),
-    core("fragment", &["flow", "forwarding", "io", "tunnel", "wire"]),
+    core(
+        "fragment",
+        &[
+            "connection::CoarseDuration",
+            "connection::CoarseTime",
+            "flow",
+            "forwarding",
+            "io",
+            "tunnel",
+            "wire",
+        ],
+    ),
     // One counter for each way off the packet path.
     core(
         "counters",
