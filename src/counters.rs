@@ -64,6 +64,12 @@ pub struct WorkerCounters {
     pub busy_cycles: Counter,
     /// TSC cycles spent in all turns, pauses included.
     pub total_cycles: Counter,
+    /// Fragments of clients' packets received.
+    pub fragments: Counter,
+    /// Fragments that had to wait for the first of their datagram.
+    pub fragments_held: Counter,
+    /// Packets and news about them given to other workers.
+    pub handed_over: Counter,
     /// Connections opened.
     pub connections_opened: Counter,
     /// Connections that ended because they timed out.
@@ -112,6 +118,9 @@ impl WorkerCounters {
             turns: Counter::default(),
             busy_cycles: Counter::default(),
             total_cycles: Counter::default(),
+            fragments: Counter::default(),
+            fragments_held: Counter::default(),
+            handed_over: Counter::default(),
             connections_opened: Counter::default(),
             connections_expired: Counter::default(),
             connections_evicted: Counter::default(),

@@ -22,6 +22,7 @@ use crate::{
     forwarding::{SERVERS_MAX, ServerLoads},
     io::Driver,
     memory::MemoryError,
+    pipeline::Peers,
     worker::{Worker, WorkerQueues},
 };
 
@@ -91,18 +92,20 @@ pub fn assemble<D: Driver>(
 
     let mut workers = Vec::with_capacity(count);
     let mut handles = Vec::with_capacity(count);
-    for ((index, queues), core) in materials.queues.into_iter().enumerate().zip(cores) {
+    let queues = materials.queues.into_iter().zip(Peers::of(count));
+    for ((index, (queues, peers)), core) in queues.enumerate().zip(cores) {
         let counters = WorkerCounters::new(SERVERS_MAX);
         let (handle, channels) = connect(core, Arc::clone(&counters));
         let tables = Tables::new(capacities, hash_key, materials.numa_node)?;
         let state = Arc::clone(&state);
         workers.push(Worker::new(
-            (index, count),
+            index,
             state,
-            tables,
+            (tables, hash_key),
             counters,
             queues,
             channels,
+            peers,
         ));
         handles.push(handle);
     }

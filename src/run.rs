@@ -351,7 +351,9 @@ fn packets_needed(config: &Config, devices: &[AvailableDevice], workers: usize) 
         tx_queues_per_thread: count(config.ports.len()),
         packets_held: kept * count(workers)
             + count(crate::control::PACKETS_HELD_MAX)
-            + count(workers) * count(crate::control::PACKETS_HELD_PER_WORKER_MAX),
+            + count(workers)
+                * (count(crate::control::PACKETS_HELD_PER_WORKER_MAX)
+                    + count(worker::packets_held_max(workers))),
     }
     .packets()
 }

@@ -24,9 +24,11 @@ use crate::{
     clock::{Clock, Ticks},
     connection::{CoarseTime, Held, Tables, templates::Template, time::STEPS_PER_SECOND},
     counters::WorkerCounters,
+    flow::HashKey,
     forwarding::{ForwardingState, RealServerIndex},
+    fragment::HELD_MAX,
     io::{Burst, Driver, PortIndex, RxQueue},
-    pipeline::{Outputs, Pipeline, Punted, Sweep},
+    pipeline::{HANDED_MAX, Outputs, Peers, Pipeline, Punted, Sweep},
     service::Protocol,
 };
 
@@ -128,25 +130,23 @@ pub struct Worker<D: Driver> {
 }
 
 impl<D: Driver> Worker<D> {
-    /// Worker `index` of `workers`, without connections.
+    /// Worker `index`, without connections.
     pub fn new(
-        (index, workers): (usize, usize),
+        index: usize,
         state: Arc<ForwardingState>,
-        connections: Tables,
+        (connections, hash_key): (Tables, HashKey),
         counters: Arc<CachePadded<WorkerCounters>>,
         queues: WorkerQueues<D>,
         channels: WorkerChannels<D::Packet>,
+        peers: Peers<D::Packet>,
     ) -> Self {
-        let share = (
-            u16::try_from(index).unwrap_or(0),
-            u16::try_from(workers).unwrap_or(1),
-        );
         let pipeline = Pipeline::new(
             state,
             connections,
             Arc::clone(&counters),
             queues.pool,
-            share,
+            hash_key,
+            peers,
         );
         let outputs = Outputs::new(queues.transmit, channels.punts, Arc::clone(&counters));
         Self {
@@ -169,6 +169,7 @@ impl<D: Driver> Worker<D> {
     pub fn turn(&mut self, now: Ticks) -> bool {
         let now = CoarseTime::from_ticks(now);
         let mut busy = self.receive_and_forward(now);
+        busy |= self.pipeline.take_handed(now, &mut self.outputs);
         if self.turns_to_housekeeping == 0 || !busy {
             busy |= self.housekeep(now);
             self.turns_to_housekeeping = TURNS_BETWEEN_HOUSEKEEPING;
@@ -224,6 +225,7 @@ impl<D: Driver> Worker<D> {
             self.sweep = self.pipeline.end_what_leads_to_deleted_servers(sweep, now);
             busy = true;
         }
+        busy |= self.pipeline.expire_fragments(now, &mut self.outputs);
         // Connections first: a template that outlives its last one ends in time.
         let connections = self.pipeline.expire(now, EXPIRY_BUDGET);
         let templates = self.pipeline.expire_templates(now, EXPIRY_BUDGET);
@@ -306,6 +308,13 @@ pub enum Idle {
     /// After [`IDLE_TURNS_MAX`] empty turns sleeps for [`IDLE_PAUSE`] between
     /// polls, until something comes.
     Pause,
+}
+
+/// Packets that each of `workers` workers keeps for longer than a turn:
+/// fragments that wait, and what others have handed to it.
+pub const fn packets_held_max(workers: usize) -> usize {
+    let handed = if workers > 1 { HANDED_MAX } else { 0 };
+    handed + HELD_MAX
 }
 
 /// Empty turns in a row before an adaptive worker begins to pause.

@@ -88,7 +88,7 @@ secure_tcp = 3
 
 [eal]
 hugepages = "none"
-memory_mib = 256
+memory_mib = 384
 memory_channels = 4
 file_prefix = "test"
 extra_arguments = ["--no-pci", "--log-level=lib.eal:debug"]
@@ -354,7 +354,7 @@ fn threads_and_tables_are_as_written() {
     };
     assert_eq!(director.tunables, tunables);
     assert_eq!(config.eal.hugepages, Hugepages::None);
-    assert_eq!(config.eal.memory_mib, 256);
+    assert_eq!(config.eal.memory_mib, 384);
     assert_eq!(config.eal.memory_channels, Some(4));
     assert_eq!(config.eal.file_prefix, "test");
     assert_eq!(
@@ -574,7 +574,7 @@ services  2, with 4 real servers
   UDP 198.51.100.10:53       lc   3 real servers
   TCP 198.51.100.10:53       wlc  1 real server
 memory    1 MiB for 2048 connections on each of 2 workers
-          149 MiB for packet buffers, of the 256 MiB that DPDK takes (ordinary pages)
+          149 MiB for packet buffers, of the 384 MiB that DPDK takes (ordinary pages)
 "
     );
 }
@@ -645,7 +645,7 @@ fn what_stands_at_start_needs_a_restart_and_is_named() {
             "hugepages = \"auto\"",
             "[eal] hugepages",
         ),
-        ("memory_mib = 256", "memory_mib = 257", "[eal] memory_mib"),
+        ("memory_mib = 384", "memory_mib = 385", "[eal] memory_mib"),
         (
             "memory_channels = 4",
             "memory_channels = 2",

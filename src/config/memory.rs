@@ -26,7 +26,9 @@ pub fn memory_need(config: &Config) -> MemoryNeed {
     };
     let descriptors: u64 = config.ports.iter().map(descriptors).sum();
     let per_thread = (1 + ports) * BURST_LEN + CACHED_PACKETS;
-    let packets = descriptors + HELD_PACKETS + (workers + 1) * per_thread;
+    let handed = if workers > 1 { HANDED_PACKETS } else { 0 };
+    let held = WAITING_PACKETS + workers * (HELD_PACKETS + handed);
+    let packets = descriptors + held + (workers + 1) * per_thread;
     // Any packet may leave by any port, so all buffers have the length that
     // the largest MTU needs.
     let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
@@ -72,9 +74,13 @@ const BUFFER_OVERHEAD_LEN: u64 = 320;
 const L2_LEN: u64 = 14 + 2 * 4 + 4;
 /// `RTE_MBUF_DEFAULT_DATAROOM` of `rte_mbuf_core.h`; no NIC takes less.
 const FRAME_LEN_MIN: u64 = 2048;
-/// Packets in the queues between workers and the management thread, packets
-/// that wait for a neighbor, fragments.
-const HELD_PACKETS: u64 = 4096;
+/// Packets that wait for a neighbor.
+const WAITING_PACKETS: u64 = 2048;
+/// Packets in the queues between a worker and the management thread, and
+/// fragments that wait in a worker.
+const HELD_PACKETS: u64 = 2048 + 512;
+/// Packets that other workers have handed to a worker.
+const HANDED_PACKETS: u64 = 512;
 /// What the pool's cache of one thread may hoard: one and a half times four
 /// bursts.
 const CACHED_PACKETS: u64 = 384;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Ticks,
-    counters::WorkerCounters,
+    counters::{Counter, WorkerCounters},
     forwarding::RealServerIndex,
     io::{Driver, Port, PortIndex},
     neighbor::NeighborKey,
@@ -149,75 +149,22 @@ impl<D: Driver> Management<D> {
             count,
             help: help.to_owned(),
         };
-        let other = CounterKind::Other;
-        let mut rows = vec![
-            row(
-                "rx_packets",
-                other,
-                sum(&|c| c.rx_packets.value()),
-                "packets received",
-            ),
-            row(
-                "forwarded",
-                other,
-                sum(&|c| c.forwarded.value()),
-                "packets sent into a tunnel",
-            ),
-            row(
-                "tx_packets",
-                other,
-                sum(&|c| c.tx_packets.value()),
-                "frames that ports accepted",
-            ),
-            row(
-                "tx_refused",
-                other,
-                sum(&|c| c.tx_refused.value()),
-                "frames that ports did not take, the director's own and fragments included",
-            ),
-            row(
-                "connections",
-                other,
-                sum(&|c| c.connections.value()),
-                "connections at present",
-            ),
-            row(
-                "connections_opened",
-                other,
-                sum(&|c| c.connections_opened.value()),
-                "connections opened",
-            ),
-            row(
-                "connections_expired",
-                other,
-                sum(&|c| c.connections_expired.value()),
-                "connections that timed out",
-            ),
-            row(
-                "connections_evicted",
-                other,
-                sum(&|c| c.connections_evicted.value()),
-                "connections that gave way to new ones in a full table",
-            ),
-            row(
-                "templates",
-                other,
-                self.state.templates.len() as u64,
-                "persistence templates at present",
-            ),
-            row(
-                "templates_evicted",
-                other,
-                sum(&|c| c.templates_evicted.value()),
-                "persistence templates that ended early to make room",
-            ),
-            row(
-                "templates_full",
-                other,
-                sum(&|c| c.templates_full.value()),
-                "connections of persistent services opened without a template for want of room",
-            ),
-        ];
+        let work = |rows: &[(&str, ReadCounter, &str)]| -> Vec<_> {
+            rows.iter()
+                .map(|(name, read, help)| {
+                    let count = sum(&|counters| read(counters).value());
+                    row(name, CounterKind::Other, count, help)
+                })
+                .collect()
+        };
+        let mut rows = work(WORK);
+        rows.push(row(
+            "templates",
+            CounterKind::Other,
+            self.state.templates.len() as u64,
+            "persistence templates at present",
+        ));
+        rows.extend(work(TEMPLATE_WORK));
         for &reason in DropReason::ALL {
             let count = sum(&|counters| counters.drops(reason).value());
             rows.push(row(reason.name(), CounterKind::Drop, count, reason.help()));
@@ -418,3 +365,66 @@ fn ratio(part: u64, whole: u64) -> f64 {
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
+
+type ReadCounter = fn(&WorkerCounters) -> &Counter;
+
+/// What workers count of their work: name, counter, meaning.
+const WORK: &[(&str, ReadCounter, &str)] = &[
+    ("rx_packets", |c| &c.rx_packets, "packets received"),
+    ("forwarded", |c| &c.forwarded, "packets sent into a tunnel"),
+    (
+        "tx_packets",
+        |c| &c.tx_packets,
+        "frames that ports accepted",
+    ),
+    (
+        "tx_refused",
+        |c| &c.tx_refused,
+        "frames that ports did not take, the director's own and fragments included",
+    ),
+    (
+        "fragments",
+        |c| &c.fragments,
+        "fragments of clients' packets received",
+    ),
+    (
+        "fragments_held",
+        |c| &c.fragments_held,
+        "fragments that waited for the first of their datagram",
+    ),
+    (
+        "handed_over",
+        |c| &c.handed_over,
+        "packets, and answers about them, that one worker gave to another",
+    ),
+    ("connections", |c| &c.connections, "connections at present"),
+    (
+        "connections_opened",
+        |c| &c.connections_opened,
+        "connections opened",
+    ),
+    (
+        "connections_expired",
+        |c| &c.connections_expired,
+        "connections that timed out",
+    ),
+    (
+        "connections_evicted",
+        |c| &c.connections_evicted,
+        "connections that gave way to new ones in a full table",
+    ),
+];
+
+/// What workers count of persistence templates.
+const TEMPLATE_WORK: &[(&str, ReadCounter, &str)] = &[
+    (
+        "templates_evicted",
+        |c| &c.templates_evicted,
+        "persistence templates that ended early to make room",
+    ),
+    (
+        "templates_full",
+        |c| &c.templates_full,
+        "connections of persistent services opened without a template for want of room",
+    ),
+];

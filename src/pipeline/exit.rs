@@ -9,6 +9,18 @@ pub enum Exit {
     Drop(DropReason),
     /// The management thread gets it, counted.
     Punt(PuntReason),
+    /// It goes on, but off the fast path, and ends there in one of the other
+    /// ways or is forwarded.
+    Detour(Detour),
+}
+
+/// Where a packet goes on that the fast path cannot decide about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detour {
+    /// To the other fragments of its datagram.
+    Fragment,
+    /// To the worker that has its connection.
+    Ask,
 }
 
 macro_rules! reasons {
@@ -57,7 +69,6 @@ reasons! {
         BadIpv4Options "bad_ipv4_options" "an IPv4 option is malformed, or asks for source routing",
         MartianSource "martian_source" "the source address cannot be a sender: multicast, broadcast, loopback, 0/8 or the director's own",
         NotLocal "not_local" "the destination is neither a VIP nor an address of the director",
-        ClientFragment "client_fragment" "a fragment for a VIP; this version does not forward fragments",
         TruncatedL4 "truncated_l4" "the TCP, UDP or ICMP header is cut short or malformed",
         ServerGone "server_gone" "the connection's real server was deleted; it comes back to life when the server does",
         TableFull "table_full" "no room for a new connection, and none could give way",
@@ -69,6 +80,18 @@ reasons! {
         BadIcmpChecksum "bad_icmp_checksum" "an ICMP message with a wrong checksum",
         PuntQueueFull "punt_queue_full" "the queue to the management thread was full",
         TransmitQueueFull "transmit_queue_full" "the port did not take the frame",
+        FragmentForHost "fragment_for_host" "a fragment for the director itself, or for a VIP's port without a service",
+        FragmentMalformed "fragment_malformed" "a fragment without payload, or of a length that is no multiple of 8",
+        FragmentOversize "fragment_oversize" "a fragment that ends beyond the 65,535th byte of its datagram",
+        FragmentTiny "fragment_tiny" "a fragment that splits the TCP, UDP or SCTP header",
+        FragmentOverlap "fragment_overlap" "a fragment that covers part of another one, and the rest of its datagram",
+        FragmentDuplicate "fragment_duplicate" "a fragment whose bytes have been there before",
+        FragmentTooMany "fragment_too_many" "a datagram in more than 128 fragments, or with too many gaps",
+        FragmentTimedOut "fragment_timed_out" "a fragment whose datagram's first one did not come within five seconds",
+        FragmentCrowdedOut "fragment_crowded_out" "a waiting fragment that made room for younger ones",
+        FragmentAfterRefused "fragment_after_refused" "a fragment of a datagram whose first one was not forwarded",
+        FragmentUnanswered "fragment_unanswered" "a later fragment that cannot be sent; no ICMP error may be sent about it",
+        HandoffQueueFull "handoff_queue_full" "the queue to the worker that has the connection was full",
     }
 }
 

@@ -10,9 +10,11 @@
 #![forbid(unsafe_code)]
 
 mod exit;
+mod fragments;
 mod icmp_error;
 mod output;
 mod parse;
+mod peers;
 mod persistence;
 mod selection;
 
@@ -24,19 +26,21 @@ use std::{
 use crossbeam::utils::CachePadded;
 
 pub use self::{
-    exit::{DropReason, Exit, PuntReason},
+    exit::{Detour, DropReason, Exit, PuntReason},
     output::{Outputs, Punted},
+    peers::{HANDED_MAX, Peers},
 };
 use self::{
     parse::{Parsed, Payload},
+    peers::Received,
     selection::Flow,
 };
 use crate::{
     connection::{CoarseTime, Expiry, Place, Tables, templates::Ending},
     counters::WorkerCounters,
-    flow::{FlowHash, FlowKeyV4, FlowKeyV6},
+    flow::{FlowHash, FlowKeyV4, FlowKeyV6, HashKey},
     forwarding::{ForwardingState, Path, Presence, RealServerIndex},
-    fragment::fragment_outer,
+    fragment::{Reassembly, fragment_outer},
     io::{BURST_LEN_MAX, Burst, Driver, Packet, PortIndex},
     scheduler::Schedulers,
     tunnel::{self, Fragmentation},
@@ -52,30 +56,33 @@ pub struct Pipeline<D: Driver> {
     counters: Arc<CachePadded<WorkerCounters>>,
     identifications: Identifications,
     pool: D::Pool,
-    /// Which of the workers this one is.
-    share: (usize, usize),
     /// When templates that are over were last ended.
     templates_expired: CoarseTime,
+    reassembly: Reassembly<Received<D::Packet>>,
+    peers: Peers<D::Packet>,
+    /// Whether the packet at hand has gone round the workers already.
+    everybody_was_asked: bool,
 }
 
 /// A parsed packet of a burst, with its flow's hash.
 type Step = Result<(Parsed, FlowHash), Exit>;
 
 impl<D: Driver> Pipeline<D> {
-    /// A pipeline without connections. `worker` of `workers` keeps its outer
-    /// identifications apart from those of the others.
+    /// A pipeline without connections. It keeps its outer identifications apart
+    /// from those of its `peers`. All of them have the same `hash_key`.
     pub fn new(
         state: Arc<ForwardingState>,
         connections: Tables,
         counters: Arc<CachePadded<WorkerCounters>>,
         pool: D::Pool,
-        (worker, workers): (u16, u16),
+        hash_key: HashKey,
+        peers: Peers<D::Packet>,
     ) -> Self {
         let mut schedulers = Schedulers::default();
         schedulers.adopt(&state);
         let identifications = Identifications {
-            next: worker.into(),
-            step: workers.into(),
+            next: u32::try_from(peers.own()).unwrap_or(0),
+            step: u32::try_from(peers.count()).unwrap_or(1),
         };
         Self {
             state,
@@ -84,8 +91,10 @@ impl<D: Driver> Pipeline<D> {
             counters,
             identifications,
             pool,
-            share: (worker.into(), workers.into()),
             templates_expired: CoarseTime::default(),
+            reassembly: Reassembly::new(hash_key),
+            peers,
+            everybody_was_asked: false,
         }
     }
 
@@ -137,13 +146,22 @@ impl<D: Driver> Pipeline<D> {
         if now == self.templates_expired || templates.is_empty() {
             return Expiry::default();
         }
-        let expiry = templates.expire(self.share, now, budget, |server, event| {
+        let share = (self.peers.own(), self.peers.count());
+        let expiry = templates.expire(share, now, budget, |server, event| {
             persistence::count(&self.state.loads, &self.counters, server, event);
         });
         if !expiry.has_backlog {
             self.templates_expired = now;
         }
         expiry
+    }
+
+    /// Forgets fragments whose time is up, some of them, and says whether more
+    /// may be due.
+    pub fn expire_fragments(&mut self, now: CoarseTime, outputs: &mut Outputs<D>) -> bool {
+        self.reassembly.expire(now, &mut |lost, refusal| {
+            outputs.discard(lost.packet, refusal.into());
+        })
     }
 
     /// Ends all connections of real servers that were deleted
@@ -259,6 +277,10 @@ impl<D: Driver> Pipeline<D> {
                     self.counters.drops(reason).add(1);
                 }
             }
+            Err((Exit::Detour(detour), _)) => {
+                let received = Received { port, packet };
+                self.take_detour(detour, received, &parsed, now, outputs);
+            }
             Err(exit) => leave(port, packet, l3_offset, exit, outputs),
         }
     }
@@ -310,12 +332,7 @@ impl<D: Driver> Pipeline<D> {
                 self.count_packet_of(server, parsed.inner.total_len);
                 server
             }
-            Payload::Fragment { destination } => {
-                return Err((
-                    self.unless_local(destination.into(), DropReason::ClientFragment),
-                    None,
-                ));
-            }
+            Payload::Fragment => return Err((Exit::Detour(Detour::Fragment), None)),
             Payload::Other { destination } => return Err((self.to_host(destination.into()), None)),
         };
         let reach = self.reach(packet, parsed, server, true);
@@ -431,14 +448,6 @@ impl<D: Driver> Pipeline<D> {
         }
     }
 
-    fn unless_local(&self, destination: IpAddr, reason: DropReason) -> Exit {
-        if self.state.local.contains(&destination) {
-            Exit::Drop(reason)
-        } else {
-            Exit::Drop(DropReason::NotLocal)
-        }
-    }
-
     fn publish_connection_count(&self) {
         self.counters.connections.set(self.connections.len() as u64);
     }
@@ -506,6 +515,8 @@ fn leave<D: Driver>(
             reason,
             server,
         }),
+        // Taken before it comes to this.
+        Exit::Detour(_) => drop(packet),
     }
 }
 

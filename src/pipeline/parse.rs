@@ -6,6 +6,7 @@ use super::{DropReason, Exit, PuntReason};
 use crate::{
     flow::FlowKeyV4,
     forwarding::PortForwarding,
+    fragment::{DatagramKey, Fragment},
     service::Protocol,
     tunnel::{DONT_FRAGMENT, Inner},
     wire::{
@@ -40,7 +41,7 @@ pub(super) enum Payload {
         destination: Ipv4Addr,
     },
     /// A fragment of whatever.
-    Fragment { destination: Ipv4Addr },
+    Fragment,
     /// Another protocol.
     Other { destination: Ipv4Addr },
 }
@@ -113,9 +114,7 @@ fn parse_ipv4(frame: &[u8], l3_offset: u8) -> Result<Parsed, Exit> {
     let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
     let l4 = packet.get(header_len..usize::from(total_len)).ok_or(BAD)?;
     let payload = if flags & FRAGMENT_MASK != 0 {
-        Payload::Fragment {
-            destination: destination.into(),
-        }
+        Payload::Fragment
     } else {
         let destination_ip = Ipv4Addr::from(destination);
         match header[9] {
@@ -199,6 +198,55 @@ fn flow<const N: usize>(header: &[u8; N], client: u32, vip: u32, protocol: u8) -
     }
 }
 
+/// What the IPv4 header of a fragment says of it. `None` for a packet that is
+/// whole or no packet.
+pub(super) fn fragment(frame: &[u8], l3_offset: u8) -> Option<Fragment> {
+    let header: &[u8; 20] = frame.get(usize::from(l3_offset)..)?.first_chunk()?;
+    let flags = u16::from_be_bytes([header[6], header[7]]);
+    if flags & FRAGMENT_MASK == 0 {
+        return None;
+    }
+    let header_len = u16::from(header[0] & 0x0f) * 4;
+    let total_len = u16::from_be_bytes([header[2], header[3]]);
+    let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    Some(Fragment {
+        key: DatagramKey {
+            source: [s0, s1, s2, s3].into(),
+            destination: [d0, d1, d2, d3].into(),
+            protocol: header[9],
+            identification: u32::from(u16::from_be_bytes([header[4], header[5]])),
+        },
+        header_len,
+        offset: (flags & OFFSET_MASK) * 8,
+        len: total_len.checked_sub(header_len)?,
+        is_last: flags & MORE_FRAGMENTS == 0,
+    })
+}
+
+/// The flow of a datagram's first fragment.
+pub(super) fn flow_of_first(frame: &[u8], l3_offset: u8) -> Option<Payload> {
+    let packet = frame.get(usize::from(l3_offset)..)?;
+    let header: &[u8; 20] = packet.first_chunk()?;
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
+    let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
+    let l4 = packet.get(header_len..total_len)?;
+    match header[9] {
+        PROTOCOL_TCP => parse_tcp(l4, source, destination).ok(),
+        PROTOCOL_UDP => parse_udp(l4, source, destination).ok(),
+        PROTOCOL_SCTP => parse_sctp(l4, source, destination).ok(),
+        _ => None,
+    }
+}
+
+/// The destination of an IPv4 packet.
+pub(super) fn destination(frame: &[u8], l3_offset: u8) -> Option<Ipv4Addr> {
+    let header: &[u8; 20] = frame.get(usize::from(l3_offset)..)?.first_chunk()?;
+    let [.., a, b, c, d] = *header;
+    Some([a, b, c, d].into())
+}
+
 const ETHER_TYPE_IPV4: u16 = EtherType::IPV4.0;
 const ETHER_TYPE_ARP: u16 = EtherType::ARP.0;
 const ETHER_TYPE_VLAN: u16 = EtherType::VLAN.0;
@@ -207,4 +255,7 @@ pub(super) const PROTOCOL_TCP: u8 = IpProtocol::TCP.0;
 pub(super) const PROTOCOL_UDP: u8 = IpProtocol::UDP.0;
 pub(super) const PROTOCOL_SCTP: u8 = IpProtocol::SCTP.0;
 /// More-fragments flag and offset.
-const FRAGMENT_MASK: u16 = 0x3fff;
+const FRAGMENT_MASK: u16 = MORE_FRAGMENTS | OFFSET_MASK;
+const MORE_FRAGMENTS: u16 = 0x2000;
+/// In units of 8 bytes.
+const OFFSET_MASK: u16 = 0x1fff;

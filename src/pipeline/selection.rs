@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{DropReason, Exit, Pipeline, PuntReason, icmp_error, is_martian, persistence};
+use super::{Detour, DropReason, Exit, Pipeline, PuntReason, icmp_error, is_martian, persistence};
 use crate::{
     connection::{
         CoarseDuration, CoarseTime, ConnectionKey, EntryIndex, NewEntry, State, sctp,
@@ -83,6 +83,7 @@ impl<D: Driver> Pipeline<D> {
                 // picked, as in Linux IPVS.
                 Fate::Replace => Some(index),
             },
+            None if self.may_be_astray(flow.hash, now) => return Err(Exit::Detour(Detour::Ask)),
             None => None,
         };
         let picked = self.schedule(flow, now);
@@ -384,6 +385,14 @@ impl<D: Driver> Pipeline<D> {
             Some(entry) => RealServerIndex(entry.server()),
             None if self.is_about_request(key.reversed(), message, total_len) => {
                 return Err(Exit::Drop(DropReason::IcmpErrorUnrelated));
+            }
+            None if self.may_ask() => {
+                let opens = self.state.tunables.schedule_icmp;
+                return Err(if opens || icmp_error::has_sound_checksum(message) {
+                    Exit::Detour(Detour::Ask)
+                } else {
+                    Exit::Drop(DropReason::BadIcmpChecksum)
+                });
             }
             None => self.schedule_quoted(key, hash, now)?,
         };

@@ -100,7 +100,7 @@ fn more_workers_than_dpdk_takes_are_refused() {
         cores: (0..200).collect(),
     };
     let text = format!(
-        "[director]\nworkers = {:?}\n[eal]\nmemory_mib = 2048\n{PORT}",
+        "[director]\nworkers = {:?}\n[eal]\nmemory_mib = 4096\n{PORT}",
         (0..128).collect::<Vec<_>>()
     );
     let errors = config::parse_for(&text, "director.toml", &machine).unwrap_err();

@@ -10,12 +10,7 @@ use super::{
 type Kind = fn(&Headers) -> bool;
 
 /// Kinds of packets that this version does not forward yet, with their names.
-const MISSING: &[(&str, Kind)] = &[
-    ("IPv6", |headers| headers.ether_type == 0x86dd),
-    ("reassembly of client packets", |headers| {
-        headers.is_fragment
-    }),
-];
+const MISSING: &[(&str, Kind)] = &[("IPv6", |headers| headers.ether_type == 0x86dd)];
 
 /// The first feature that a case needs and this version lacks.
 pub fn missing_feature(case: &Case) -> Option<String> {
@@ -44,22 +39,12 @@ fn missing_in_lines(text: &str) -> Option<String> {
 #[derive(Debug, Default)]
 struct Headers {
     ether_type: u16,
-    is_fragment: bool,
 }
 
 impl Headers {
     fn of(frame: &[u8]) -> Self {
         let byte = |at: usize| frame.get(at).copied().unwrap_or_default();
         let ether_type = u16::from_be_bytes([byte(12), byte(13)]);
-        if ether_type != 0x0800 {
-            return Self {
-                ether_type,
-                ..Self::default()
-            };
-        }
-        Self {
-            ether_type,
-            is_fragment: u16::from_be_bytes([byte(20), byte(21)]) & 0x3fff != 0,
-        }
+        Self { ether_type }
     }
 }

@@ -8,8 +8,8 @@ use pointsman::{
 pub(crate) use crate::no_headroom::a_packet_without_headroom_is_dropped;
 use crate::{
     frames::{
-        ACK, CLIENT_SIDE, GATEWAY_MAC, Ip, MF, PORT_MACS, SYN, ethernet, icmp_error, segment,
-        server, tagged, tcp, tcp_of_len, udp,
+        ACK, CLIENT_SIDE, GATEWAY_MAC, Ip, PORT_MACS, SYN, ethernet, icmp_error, segment, server,
+        tagged, tcp, tcp_of_len, udp,
     },
     lab::{Checked, Lab, Setup},
 };
@@ -128,20 +128,6 @@ pub(crate) fn a_packet_for_somebody_else_is_dropped(counter: &str) -> Checked {
         ..tcp(1000, SYN)
     };
     dropped(&mut Lab::start(), counter, &packet.frame())
-}
-
-pub(crate) fn a_fragment_for_a_vip_is_dropped(counter: &str) -> Checked {
-    let mut lab = Lab::start();
-    let first = Ip {
-        flags: MF,
-        ..tcp(1000, SYN)
-    };
-    let _ = dropped(&mut lab, counter, &first.frame());
-    let later = Ip {
-        flags: 185,
-        ..tcp(1000, SYN)
-    };
-    dropped(&mut lab, counter, &later.frame())
 }
 
 pub(crate) fn a_tcp_header_cut_short_is_dropped(counter: &str) -> Checked {

@@ -37,7 +37,6 @@ facts! { DROPS: drops {
     DropReason::BadIpv4Options.name() => a_source_route_is_dropped,
     DropReason::MartianSource.name() => a_loopback_source_opens_no_connection,
     DropReason::NotLocal.name() => a_packet_for_somebody_else_is_dropped,
-    DropReason::ClientFragment.name() => a_fragment_for_a_vip_is_dropped,
     DropReason::TruncatedL4.name() => a_tcp_header_cut_short_is_dropped,
     DropReason::ServerGone.name() => a_packet_of_a_deleted_servers_connection_is_dropped,
     DropReason::TableFull.name() => a_full_table_of_established_connections_takes_no_new_one,
@@ -49,6 +48,24 @@ facts! { DROPS: drops {
     DropReason::BadIcmpChecksum.name() => an_icmp_error_with_a_wrong_checksum_is_dropped,
     DropReason::PuntQueueFull.name() => what_the_full_queue_to_the_management_thread_refuses_is_dropped,
     DropReason::TransmitQueueFull.name() => what_a_full_port_does_not_take_is_dropped_and_not_forwarded,
+} }
+
+facts! { FRAGMENTS: fragments {
+    DropReason::FragmentForHost.name() => a_fragmented_ping_is_dropped,
+    DropReason::FragmentMalformed.name() => a_fragment_that_is_no_multiple_of_8_long_is_dropped,
+    DropReason::FragmentOversize.name() => a_ping_of_death_by_udp_is_dropped,
+    DropReason::FragmentTiny.name() => a_fragment_that_splits_the_tcp_header_is_dropped,
+    DropReason::FragmentOverlap.name() => an_overlapping_fragment_and_the_rest_are_dropped,
+    DropReason::FragmentDuplicate.name() => a_fragment_that_came_before_is_dropped,
+    DropReason::FragmentTooMany.name() => the_129th_fragment_of_a_datagram_is_dropped,
+    DropReason::FragmentTimedOut.name() => a_fragment_without_its_first_is_dropped_after_five_seconds,
+    DropReason::FragmentCrowdedOut.name() => the_513th_fragment_that_waits_takes_the_place_of_the_first,
+    DropReason::FragmentAfterRefused.name() => a_fragment_whose_first_was_refused_is_dropped,
+    DropReason::FragmentUnanswered.name() => a_later_fragment_whose_ttl_runs_out_ends_silently,
+    DropReason::HandoffQueueFull.name() => a_fragment_for_a_worker_whose_queue_is_full_is_dropped,
+    "fragments" => a_fragment_is_counted_once,
+    "fragments_held" => a_fragment_that_comes_before_the_first_waits,
+    "handed_over" => a_fragment_goes_to_where_its_datagrams_fragments_meet,
 } }
 
 facts! { PUNTS: punts {
@@ -103,13 +120,13 @@ facts! { PERSISTENCE: persistence {
 #[test]
 fn every_reason_and_every_counter_is_reached_by_one_fact() {
     let drops: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
-    assert_eq!(DROPS, drops);
+    assert_eq!([DROPS, &FRAGMENTS[..12]].concat(), drops);
     let punts: Vec<_> = PuntReason::ALL.iter().map(|reason| reason.name()).collect();
     assert_eq!([PUNTS, &TUNNEL[..1]].concat(), punts);
 
     let all = Lab::start().director.management.counters();
     let names: Vec<_> = all.iter().map(|counter| counter.name.as_str()).collect();
-    let reached = [DROPS, PUNTS, HOST, TUNNEL, WORK, PERSISTENCE].concat();
+    let reached = [DROPS, FRAGMENTS, PUNTS, HOST, TUNNEL, WORK, PERSISTENCE].concat();
     let unique: BTreeSet<_> = names.iter().copied().collect();
     assert_eq!(unique.len(), names.len(), "a name twice: {names:?}");
     assert_eq!(reached.len(), names.len());

@@ -20,10 +20,12 @@ mod document;
 mod dpdk_support;
 mod drops;
 mod facts;
+mod fragments;
 mod frames;
 mod golden;
 #[cfg(feature = "dpdk")]
 mod golden_dpdk;
+mod handoff;
 mod host;
 mod lab;
 mod model;

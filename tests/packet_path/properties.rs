@@ -48,7 +48,9 @@ pub(crate) fn packet(len_max: usize) -> impl Strategy<Value = Ip> {
         2..=255_u8,
         options(),
     );
-    let payload = (any::<bool>(), 1..=u16::MAX, any::<u8>(), 0..len_max - 80);
+    // The port of FTP data is none of a client's.
+    let client_port = 21..=u16::MAX;
+    let payload = (any::<bool>(), client_port, any::<u8>(), 0..len_max - 80);
     (header, payload).prop_map(|((tos, id, [reserved, df], ttl, options), payload)| {
         let (is_tcp, client_port, more_flags, data_len) = payload;
         let data = counting(data_len);
@@ -289,8 +291,9 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 fn survives(lab: &mut Lab, frame: &[u8]) -> Result<(), TestCaseError> {
     let received = lab.counter("rx_packets");
     lab.send(frame);
-    // What waits for a neighbor has come to an end after four seconds.
-    for _ in 0..4 {
+    // What waits for a neighbor has come to an end after four seconds, what
+    // waits for other fragments after five.
+    for _ in 0..6 {
         lab.advance(1_000);
     }
     let sent = lab.take_sent();
