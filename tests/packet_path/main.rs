@@ -40,5 +40,6 @@ mod service_changes;
 mod settings;
 mod tunnel_errors;
 mod tunnels;
+mod witnesses;
 mod work;
 mod workers;
