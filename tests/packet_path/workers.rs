@@ -2,7 +2,8 @@
 //! one that stalls does to the others.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::{
         Barrier,
         atomic::{AtomicBool, Ordering},
@@ -10,11 +11,12 @@ use std::{
 };
 
 use pointsman::{
+    config::ServiceConfig,
     control::command::Command,
     director::Director,
     io::{BURST_LEN_MAX, PortIndex},
     scheduler::SchedulerKind,
-    service::Tunables,
+    service::{ClientMask, Persistence, ServiceOptions, Tunables},
 };
 
 use crate::{
@@ -108,11 +110,16 @@ fn wrr_follows_the_weights_but_for_part_of_a_round_per_worker() {
     }
 }
 
-/// 20,000 connections that stay, from workers on threads of their own that do
+/// 100,000 connections that stay, from workers on threads of their own that do
 /// not wait for each other.
 fn connect_in_parallel(workers: usize, scheduler: SchedulerKind) -> BTreeMap<u8, u64> {
-    const CONNECTIONS: u32 = 20_000;
-    let mut lab = lab_of(workers, scheduler);
+    const CONNECTIONS: u32 = 100_000;
+    let mut lab = Lab::with(&Setup {
+        workers,
+        connections_max: 131_072,
+        services: vec![web_service(scheduler, &SERVERS)],
+        ..Setup::default()
+    });
     let now = lab.now;
     let Lab {
         network,
@@ -154,7 +161,7 @@ fn assert_within_two_percent(picked: &BTreeMap<u8, u64>, shares: [(u8, u64); 3])
 fn lc_of_many_workers_is_even_within_two_percent() {
     for workers in [2, 4] {
         let picked = connect_in_parallel(workers, SchedulerKind::Lc);
-        assert_within_two_percent(&picked, [(11, 6_667), (12, 6_667), (13, 6_667)]);
+        assert_within_two_percent(&picked, [(11, 33_333), (12, 33_333), (13, 33_333)]);
     }
 }
 
@@ -162,7 +169,74 @@ fn lc_of_many_workers_is_even_within_two_percent() {
 fn wlc_of_many_workers_follows_the_weights_within_two_percent() {
     for workers in [2, 4] {
         let picked = connect_in_parallel(workers, SchedulerKind::Wlc);
-        assert_within_two_percent(&picked, [(11, 10_000), (12, 6_667), (13, 3_333)]);
+        assert_within_two_percent(&picked, [(11, 50_000), (12, 33_333), (13, 16_667)]);
+    }
+}
+
+/// Which real server 300 clients come to when each worker is asked, and in
+/// what order does not matter.
+fn hashed(workers: usize, scheduler: SchedulerKind) -> Vec<Vec<u8>> {
+    let mut lab = lab_of(workers, scheduler);
+    let mut clients: Vec<u32> = (0..300).collect();
+    (0..workers)
+        .map(|worker| {
+            let mut picked: Vec<_> = clients
+                .iter()
+                .map(|&client| (client, pick(&mut lab, worker, client)))
+                .collect();
+            clients.reverse();
+            picked.sort_unstable();
+            picked.into_iter().map(|(_, host)| host).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn hashing_schedulers_send_a_client_to_the_same_server_from_every_worker() {
+    for scheduler in [SchedulerKind::Sh, SchedulerKind::Mh, SchedulerKind::Dh] {
+        let [alone] = hashed(1, scheduler).try_into().unwrap();
+        for workers in [2, 4] {
+            for picked in hashed(workers, scheduler) {
+                assert_eq!(picked, alone, "{scheduler}, {workers} workers");
+            }
+        }
+        // dh goes by the VIP, of which there is one; the others by the client.
+        let servers: BTreeSet<_> = alone.iter().collect();
+        let expected = if scheduler == SchedulerKind::Dh { 1 } else { 3 };
+        assert_eq!(servers.len(), expected, "{scheduler}");
+    }
+}
+
+/// The templates of a persistent service are those of all workers.
+#[test]
+fn a_persistent_client_meets_the_same_server_from_every_worker() {
+    for workers in [2, 4] {
+        let service = web_service(SchedulerKind::Rr, &SERVERS);
+        let mut lab = Lab::with(&Setup {
+            workers,
+            connections_max: 32_768,
+            services: vec![ServiceConfig {
+                options: ServiceOptions {
+                    persistence: Some(Persistence {
+                        timeout_s: 360,
+                        mask: ClientMask::Netmask(Ipv4Addr::BROADCAST),
+                    }),
+                    ..service.options
+                },
+                ..service
+            }],
+            ..Setup::default()
+        });
+        let mut met = BTreeSet::new();
+        for client in 0..300 {
+            let first = client as usize % workers;
+            let host = pick(&mut lab, first, client);
+            met.insert(host);
+            for worker in (0..workers).filter(|worker| *worker != first) {
+                assert_eq!(pick(&mut lab, worker, client), host, "client {client}");
+            }
+        }
+        assert_eq!(met.len(), 3);
     }
 }
 
