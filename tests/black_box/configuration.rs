@@ -16,8 +16,10 @@ use pointsman::{
 use crate::network::Network;
 
 /// What the commands of a case have made of the director so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Configuration {
+    /// DPDK's driver of both ports.
+    pub driver: &'static str,
     pub network: Network,
     pub services: Vec<Service>,
     pub tunables: Tunables,
@@ -34,6 +36,18 @@ pub struct Service {
 }
 
 impl Configuration {
+    /// A director without services, whose ports have this driver.
+    pub fn new(driver: &'static str, network: &Network) -> Self {
+        Self {
+            driver,
+            network: network.clone(),
+            services: Vec::new(),
+            tunables: Tunables::default(),
+            timeouts: Timeouts::default(),
+            icmp_rate_per_s: 0,
+        }
+    }
+
     /// The effect of a command on the files. Those that the files cannot
     /// express are errors of the outer kind.
     pub fn apply(&mut self, command: &Command) -> Result<Result<(), CommandError>, String> {
@@ -166,11 +180,12 @@ impl Configuration {
                 text,
                 "[[port]]\n\
                  name = \"vec{index}\"\n\
-                 device = \"net_af_packet{index},iface=vec{index}\"\n\
+                 device = \"{}{index},iface=vec{index}\"\n\
                  addresses = [{}]\n\
                  mtu = {}\n\
                  rx_descriptors = 512\n\
                  tx_descriptors = 512",
+                self.driver,
                 addresses.join(", "),
                 port.mtu
             );

@@ -8,11 +8,11 @@
 //! would print comes from `pointsman show`.
 //!
 //! There is a case or more of each group in `run.rs`. Time is real here, so that
-//! none of them waits for long. Of the cases that `tests/oracle` replays, these
-//! cannot be here:
+//! a case ends before the first step that waits for long (`03_fragments` before
+//! its wait of 31 s for what nobody completed). Of the cases that `tests/oracle`
+//! replays, these cannot be here:
 //!
-//! - those that wait for connections to expire: `03_fragments` for 33 s,
-//!   `12_expiry` for minutes;
+//! - those that are about nothing but time: `12_expiry` lasts for minutes;
 //! - `13_default_icmp_ratelimit`, in which it counts how much time goes by
 //!   between two packets;
 //! - `09_formats`, which sets counters back to 0, and those that add a real

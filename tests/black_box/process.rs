@@ -49,17 +49,14 @@ pub struct RunningDirector {
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 impl RunningDirector {
-    pub fn new(network: &Network, macs: [&str; 2]) -> Result<Self, String> {
+    pub fn new(driver: &'static str, network: &Network, macs: [&str; 2]) -> Result<Self, String> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("pmbb{}-{number}", std::process::id());
         let namespace = Namespace::create(prefix.clone());
         Ok(Self {
             process: None,
             ports: Ports::create(&namespace, macs)?,
-            configuration: Configuration {
-                network: network.clone(),
-                ..Configuration::default()
-            },
+            configuration: Configuration::new(driver, network),
             prefix,
             directory: TempDir::new().map_err(|error| error.to_string())?,
             started: Instant::now(),
@@ -311,7 +308,8 @@ impl Subject for RunningDirector {
         process.signal(Signal::TERM);
         let status = process.wait();
         let log = self.log();
-        if status.code() == Some(0) && log.contains("no packet buffer left in use") {
+        // Of what the driver of AF_XDP keeps, the log speaks otherwise.
+        if status.code() == Some(0) && log.contains("stopped; ") && !log.contains("defect") {
             Ok(())
         } else {
             Err(format!(
