@@ -6,6 +6,9 @@
 //! and checksum. Parts that did not change are shared between generations.
 #![forbid(unsafe_code)]
 
+mod marks;
+mod service_table;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
@@ -15,13 +18,16 @@ use std::{
 };
 
 use crossbeam::utils::CachePadded;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
+
+pub use self::{marks::Marks, service_table::ServiceTable};
 
 use crate::{
     connection::{StateTimeouts, Templates},
     io::PortIndex,
+    prefixes::NetworkSet,
     scheduler::HashTable,
-    service::{Protocol, ServiceOptions, Tunables, TunnelKind},
+    service::{Protocol, ServiceKey, ServiceOptions, Tunables, TunnelKind},
     wire::{IpVersion, ethernet::MacAddr, ipv4, ipv6},
 };
 
@@ -63,7 +69,7 @@ pub struct ForwardingState {
     /// By [`PortIndex`].
     pub ports: Arc<[PortForwarding]>,
     /// The director's own addresses and all VIPs.
-    pub local: Arc<HashSet<IpAddr>>,
+    pub local: Arc<LocalAddresses>,
     /// Where GUE packets go: RIP and port of each real server behind such a
     /// tunnel, deleted ones included.
     pub gue_ends: Arc<HashSet<SocketAddr>>,
@@ -92,6 +98,23 @@ impl ForwardingState {
     }
 }
 
+/// The director's own addresses and all VIPs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalAddresses {
+    /// One by one.
+    pub addresses: HashSet<IpAddr>,
+    /// Networks of VIPs.
+    pub networks: NetworkSet,
+}
+
+impl LocalAddresses {
+    /// Whether an address is local.
+    #[inline]
+    pub fn contains(&self, address: &IpAddr) -> bool {
+        self.addresses.contains(address) || self.networks.contains(*address)
+    }
+}
+
 /// What the packet path knows of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortForwarding {
@@ -99,19 +122,6 @@ pub struct PortForwarding {
     pub mac: MacAddr,
     /// The tag that frames carry: VLAN identifier, 1 to 4094.
     pub vlan: Option<u16>,
-}
-
-/// Virtual services, found by address at a cost that does not depend on how
-/// many there are.
-#[derive(Clone, Debug, Default)]
-pub struct ServiceTable {
-    by_address: HashMap<ServiceAddress, ServiceIndex>,
-    slots: Vec<Option<Arc<ServiceForwarding>>>,
-    /// How many services there are on FTP's port, on all ports, and others:
-    /// what there is none of is not looked for.
-    ftp: usize,
-    all_ports: usize,
-    ordinary: usize,
 }
 
 /// What a packet says about the service it is for.
@@ -125,78 +135,6 @@ pub struct ServiceAddress {
     pub protocol: Protocol,
 }
 
-impl ServiceTable {
-    /// The service that a packet is for, in the order of Linux IPVS: one on its
-    /// port; FTP's when it may belong to an FTP data connection, which comes to
-    /// the client's port or to one that the server chose; one on all ports.
-    #[inline]
-    pub fn find(&self, address: &ServiceAddress) -> Option<(ServiceIndex, &ServiceForwarding)> {
-        let on = |l4_port| {
-            self.by_address.get(&ServiceAddress {
-                l4_port,
-                ..*address
-            })
-        };
-        let is_ftp_data = address.protocol == Protocol::Tcp
-            && (address.l4_port == FTP_DATA_PORT || address.l4_port >= UNPRIVILEGED_PORT_MIN);
-        let index = on(address.l4_port)
-            .or_else(|| {
-                if self.ftp > 0 && is_ftp_data {
-                    on(FTP_PORT)
-                } else {
-                    None
-                }
-            })
-            .or_else(|| if self.all_ports > 0 { on(0) } else { None })?;
-        Some((*index, self.service(*index)?))
-    }
-
-    /// The service in a slot.
-    pub fn service(&self, index: ServiceIndex) -> Option<&ServiceForwarding> {
-        self.slots.get(index.as_usize())?.as_deref()
-    }
-
-    /// Whether there is no service at all.
-    pub fn is_empty(&self) -> bool {
-        self.by_address.is_empty()
-    }
-
-    /// Puts a service into a slot, in place of what it held.
-    pub fn set(&mut self, index: ServiceIndex, service: Arc<ServiceForwarding>) {
-        self.remove(index);
-        if self.slots.len() <= index.as_usize() {
-            self.slots.resize(index.as_usize() + 1, None);
-        }
-        if self.by_address.insert(service.address, index).is_none() {
-            *self.count_on(service.address.l4_port) += 1;
-        }
-        if let Some(slot) = self.slots.get_mut(index.as_usize()) {
-            *slot = Some(service);
-        }
-    }
-
-    /// Empties a slot.
-    pub fn remove(&mut self, index: ServiceIndex) {
-        if let Some(service) = self.slots.get_mut(index.as_usize()).and_then(Option::take)
-            && self.by_address.get(&service.address) == Some(&index)
-        {
-            // Else its address has another slot already: deleted and added
-            // again, it took the one that became free last.
-            self.by_address.remove(&service.address);
-            *self.count_on(service.address.l4_port) -= 1;
-        }
-    }
-
-    /// How many services are on a port, as they are counted.
-    fn count_on(&mut self, l4_port: u16) -> &mut usize {
-        match l4_port {
-            0 => &mut self.all_ports,
-            FTP_PORT => &mut self.ftp,
-            _ => &mut self.ordinary,
-        }
-    }
-}
-
 /// Control connections of FTP (RFC 959 section 8).
 pub const FTP_PORT: u16 = 21;
 /// From where FTP servers open data connections.
@@ -208,7 +146,7 @@ const UNPRIVILEGED_PORT_MIN: u16 = 1024;
 #[derive(Clone, Debug)]
 pub struct ServiceForwarding {
     /// What packets it gets.
-    pub address: ServiceAddress,
+    pub key: ServiceKey,
     /// How a real server is picked.
     pub options: ServiceOptions,
     /// The hashing schedulers' table.
@@ -224,7 +162,7 @@ impl ServiceForwarding {
     /// Whether this is a service of FTP, and `l4_port` that of a data
     /// connection.
     pub const fn is_ftp_data(&self, l4_port: u16) -> bool {
-        self.address.l4_port == FTP_PORT && l4_port != FTP_PORT
+        self.key.l4_port() == FTP_PORT && l4_port != FTP_PORT
     }
 }
 
@@ -548,7 +486,6 @@ impl ServerLoad {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::SchedulerKind;
 
     #[test]
     fn a_server_is_one_cache_line_and_another_with_an_ipv6_address() {
@@ -583,45 +520,5 @@ mod tests {
         assert!(load.is_overloaded(), "3 of 4 is not below three quarters");
         load.close(true);
         assert!(!load.is_overloaded());
-    }
-
-    fn service(l4_port: u16) -> Arc<ServiceForwarding> {
-        Arc::new(ServiceForwarding {
-            address: ServiceAddress {
-                vip: IpAddr::from([198, 51, 100, 10]),
-                l4_port,
-                protocol: Protocol::Tcp,
-            },
-            options: ServiceOptions::from(SchedulerKind::Rr),
-            table: None,
-            servers: Arc::new([]),
-            edits: Arc::new([]),
-        })
-    }
-
-    #[test]
-    fn two_services_that_swap_slots_are_both_found() {
-        let mut table = ServiceTable::default();
-        table.set(ServiceIndex(0), service(80));
-        table.set(ServiceIndex(1), service(81));
-        table.set(ServiceIndex(1), service(80));
-        table.set(ServiceIndex(0), service(81));
-        let found = |l4_port| Some(table.find(&service(l4_port).address)?.0);
-        assert_eq!(found(80), Some(ServiceIndex(1)));
-        assert_eq!(found(81), Some(ServiceIndex(0)));
-    }
-
-    #[test]
-    fn a_service_put_into_a_used_slot_replaces_the_other() {
-        let mut table = ServiceTable::default();
-        table.set(ServiceIndex(3), service(80));
-        table.set(ServiceIndex(3), service(81));
-        assert!(table.find(&service(80).address).is_none());
-        assert_eq!(
-            table.find(&service(81).address).map(|(index, _)| index),
-            Some(ServiceIndex(3))
-        );
-        table.remove(ServiceIndex(3));
-        assert!(table.is_empty());
     }
 }

@@ -5,15 +5,17 @@
 //! counters or connections.
 #![forbid(unsafe_code)]
 
+mod key;
 mod tunables;
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use serde::{Deserialize, Serialize};
 
+pub use self::key::{MarkGroup, ServiceKey};
 pub use self::tunables::{TUNABLES, Tunable, TunableError};
 use crate::{
     scheduler::{SchedulerFlags, SchedulerKind},
@@ -34,6 +36,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
     /// The number in the IP header's protocol field (IANA).
     pub const fn number(self) -> u8 {
         self as u8
@@ -57,21 +62,6 @@ impl fmt::Display for Protocol {
             Self::Udp => "UDP",
             Self::Sctp => "SCTP",
         })
-    }
-}
-
-/// What makes a virtual service unique.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ServiceKey {
-    /// The transport protocol.
-    pub protocol: Protocol,
-    /// VIP and service port.
-    pub address: SocketAddr,
-}
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.protocol, self.address)
     }
 }
 

@@ -20,8 +20,8 @@ use pointsman::{
     },
     scheduler::SchedulerKind,
     service::{
-        ClientMask, GueChecksum, Persistence, Protocol, ServerOptions, Timeouts, Tunables,
-        TunnelKind,
+        ClientMask, GueChecksum, MarkGroup, Persistence, Protocol, ServerOptions, Timeouts,
+        Tunables, TunnelKind,
     },
     wire::ethernet::MacAddr,
 };
@@ -463,6 +463,70 @@ one_packet = false
 }
 
 #[test]
+fn marks_and_networks_of_vips_are_as_written() {
+    let config = parse(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[fwmark]]
+number = 5
+vips = ["198.51.100.10", "198.51.100.64/26", "2001:db8:1::/48"]
+protocols = ["tcp", "sctp"]
+ports = ["80", "8000-8999"]
+[[fwmark]]
+number = 0xffff_ffff
+[[service]]
+fwmark = 5
+[[service]]
+fwmark = 5
+ipv6 = true
+one_packet = true
+[[service]]
+address = "198.51.100.0/24:443"
+[[service]]
+address = "[2001:db8::/64]:0"
+persistence_s = 60
+protocol = "udp"
+[[service]]
+address = "198.51.101.1/32:80"
+"#,
+    );
+    let group = |fwmark, vips: &[&str], protocols, l4_ports| MarkGroup {
+        fwmark,
+        vips: vips.iter().map(|vips| vips.parse().unwrap()).collect(),
+        protocols,
+        l4_ports,
+    };
+    let vips = ["198.51.100.10/32", "198.51.100.64/26", "2001:db8:1::/48"];
+    let protocols = vec![Protocol::Tcp, Protocol::Sctp];
+    assert_eq!(
+        config.mark_groups,
+        [
+            group(5, &vips, protocols, vec![80..=80, 8000..=8999]),
+            group(u32::MAX, &[], Vec::new(), Vec::new()),
+        ]
+    );
+    let keys: Vec<_> = config
+        .services
+        .iter()
+        .map(|service| service.key.to_string())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "FWM 5",
+            "FWM 5 IPv6",
+            "TCP 198.51.100.0/24:443",
+            "UDP [2001:db8::/64]:0",
+            "TCP 198.51.101.1:80",
+        ]
+    );
+    assert!(config.services[1].options.one_packet);
+}
+
+#[test]
 fn persistence_is_as_written_and_off_by_default() {
     let persistence: Vec<_> = parse(
         r#"
@@ -506,10 +570,7 @@ address = "198.51.100.10:81"
 fn services_are_as_written_and_in_their_order() {
     let services = parse(FULL).services;
     let key = services[0].key;
-    assert_eq!(
-        (key.protocol, key.address.to_string().as_str()),
-        (Protocol::Udp, "198.51.100.10:53")
-    );
+    assert_eq!(key.to_string(), "UDP 198.51.100.10:53");
     assert_eq!(services[0].options.scheduler, SchedulerKind::Lc);
     let servers: Vec<_> = services[0]
         .servers
@@ -553,7 +614,7 @@ fn services_are_as_written_and_in_their_order() {
         servers,
         expected.map(|(rip, options)| (rip.to_owned(), options))
     );
-    assert_eq!(services[1].key.protocol, Protocol::Tcp);
+    assert_eq!(services[1].key.protocol(), Some(Protocol::Tcp));
     assert_eq!(services[1].options.scheduler, SchedulerKind::Wlc);
     assert_eq!(services[1].servers[0].1, ServerOptions::default());
 }

@@ -157,7 +157,7 @@ impl FromStr for ServiceFilter {
         let address: SocketAddr = address.parse().map_err(|_| {
             format!("\"{address}\" is not VIP:port; write 192.0.2.10:80 or udp/192.0.2.10:53")
         })?;
-        Ok(Self(ServiceKey { protocol, address }))
+        Ok(Self(ServiceKey::at(protocol, address)))
     }
 }
 

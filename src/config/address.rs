@@ -41,17 +41,41 @@ pub(super) fn parse_real_server(text: &str) -> Result<IpAddr, Problem> {
     parse_address(text, "a real server", "\"10.0.0.11\"")
 }
 
-/// VIP and service port.
-pub(super) fn parse_service_address(text: &str) -> Result<SocketAddr, Problem> {
+/// VIP, or a network of them, and service port.
+pub(super) fn parse_service_address(text: &str) -> Result<(IpNet, u16), Problem> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         check_host(address.ip(), "a VIP")?;
-        return Ok(address);
+        return Ok((IpNet::from(address.ip()), address.port()));
+    }
+    if let Some((network, port)) = text.rsplit_once(':')
+        && let Ok(port) = port.parse()
+        && network.contains('/')
+    {
+        let brackets: &[char] = &['[', ']'];
+        return Ok((parse_vips(network.trim_matches(brackets))?, port));
     }
     let brackets: &[char] = &['[', ']'];
     Err(match text.trim_matches(brackets).parse() {
         Ok(address) => Problem::NoServicePort(address),
         Err(_) => Problem::NotAServiceAddress(text.to_owned()),
     })
+}
+
+/// A VIP, or a network of them.
+pub(super) fn parse_vips(text: &str) -> Result<IpNet, Problem> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        check_host(address, "a VIP")?;
+        return Ok(IpNet::from(address));
+    }
+    let network = parse_network(text, (32, 128), "\"198.51.100.0/24\"")?;
+    if network.trunc() != network {
+        return Err(Problem::HostBits(network));
+    }
+    if network.prefix_len() == 0 {
+        return Err(Problem::AllVips(network));
+    }
+    check_host(network.addr(), "a VIP")?;
+    Ok(network)
 }
 
 /// An own address with the length of its network.

@@ -7,30 +7,47 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
+
 use super::{
     RouteAction,
     error::Problem,
+    marks::MarkDraft,
     network::Network,
     reader::{Findings, Span},
     routes::{NeighborDraft, RouteDraft},
     services::ServiceDraft,
     warning::Doubt,
 };
+use crate::service::ServiceKey;
 
 /// Checks that every address has one role and is a host's.
 pub(super) fn check_roles(
     network: &Network,
     routes: &[RouteDraft],
     neighbors: &[NeighborDraft],
-    services: &[ServiceDraft],
+    (marks, services): (&[MarkDraft], &[ServiceDraft]),
     findings: &mut Findings<'_>,
 ) {
     let mut taken: HashMap<IpAddr, (Span, &'static str)> = network
         .own_addresses()
         .map(|(own, span)| (own, (span, "a port's address")))
         .collect();
-    for service in services {
-        let (vip, span) = (service.address.get_ref().ip(), service.address.span());
+    check_marks(marks, services, findings);
+    let vips = services
+        .iter()
+        .filter_map(|service| Some((service.key.get_ref().vips()?, service.key.span())))
+        .chain(marks.iter().flat_map(|mark| {
+            let vips = mark.vips.iter();
+            vips.map(|vips| (*vips.get_ref(), vips.span()))
+        }));
+    let mut networks = Vec::new();
+    for (vips, span) in vips {
+        if vips.prefix_len() < vips.max_prefix_len() {
+            networks.push((vips, span));
+            continue;
+        }
+        let vip = vips.addr();
         check_role(&taken, &VIP, vip, &span, findings);
         network.check_host(vip, VIP.name, span.clone(), findings);
         taken.entry(vip).or_insert((span, VIP.name));
@@ -49,9 +66,49 @@ pub(super) fn check_roles(
                 .iter()
                 .map(|draft| (&NEIGHBOR, draft.neighbor.address, draft.span.clone())),
         );
+    // A gateway may be a neighbor too, so that these are no roles of one alone.
+    let mut used = taken.clone();
     for (role, address, span) in others {
         check_role(&taken, role, address, &span, findings);
-        network.check_host(address, role.name, span, findings);
+        network.check_host(address, role.name, span.clone(), findings);
+        used.entry(address).or_insert((span, role.name));
+    }
+    check_networks(&used, &networks, findings);
+}
+
+/// Checks that networks of VIPs hold nothing but VIPs: the director answers ARP
+/// for all of them.
+fn check_networks(
+    used: &HashMap<IpAddr, (Span, &'static str)>,
+    networks: &[(IpNet, Span)],
+    findings: &mut Findings<'_>,
+) {
+    for (network, span) in networks {
+        let held = used
+            .iter()
+            .filter(|(address, (_, role))| *role != VIP.name && network.contains(*address))
+            .min_by_key(|(address, _)| **address);
+        if let Some((&address, (first, other))) = held {
+            let line = findings.line_from(first, span);
+            let problem = Problem::VipNetworkHolds {
+                network: *network,
+                address,
+                other,
+                line,
+            };
+            findings.refuse(span.clone(), problem);
+        }
+    }
+}
+
+/// Checks that some packets have the marks of services.
+fn check_marks(marks: &[MarkDraft], services: &[ServiceDraft], findings: &mut Findings<'_>) {
+    for service in services {
+        if let ServiceKey::Mark { fwmark, .. } = *service.key.get_ref()
+            && !marks.iter().any(|mark| mark.fwmark == fwmark)
+        {
+            findings.refuse(service.key.span(), Problem::NoSuchMark(fwmark));
+        }
     }
 }
 

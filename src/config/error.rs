@@ -12,7 +12,7 @@ use super::{
     hint::{DeviceHint, KeyHint, MacProblem},
     source::{Line, Place, Printable},
 };
-use crate::{ipvsadm::rules::RuleProblem, service::Protocol};
+use crate::{ipvsadm::rules::RuleProblem, service::ServiceKey};
 
 /// Everything that is wrong with a file, in the order of its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,6 +236,38 @@ pub enum Problem {
          persistence; write `persistence_s = 360` too, or one [[service]] for each service port"
     )]
     ServicePortZero,
+    /// A network of VIPs that is everything.
+    #[error("{0} would take every packet for a VIP; write the networks that are yours")]
+    AllVips(IpNet),
+    /// Ports of a firewall mark that are none.
+    #[error("\"{0}\" is no port and no range of ports; write for example \"80\" or \"8000-8999\"")]
+    NotPorts(String),
+    /// A service by mark that has an address or a protocol.
+    #[error(
+        "a service by `fwmark` has the packets that [[fwmark]] says; remove `{0}`, or `fwmark`"
+    )]
+    MarkAndAddress(&'static str),
+    /// The IP version of a service that has an address.
+    #[error("`ipv6` is for services by `fwmark`, an address says it itself; remove it")]
+    Ipv6WithoutMark,
+    /// A service by a mark that no packet has.
+    #[error("no [[fwmark]] has this number; add one that says which packets have `number = {0}`")]
+    NoSuchMark(u32),
+    /// An address that is no VIP in a network of VIPs.
+    #[error(
+        "{network} is for VIPs and holds {address}, which is {other} in line {line}; write \
+         smaller networks that leave it out"
+    )]
+    VipNetworkHolds {
+        /// The network.
+        network: IpNet,
+        /// The address.
+        address: IpAddr,
+        /// What that is for.
+        other: &'static str,
+        /// Where it stands.
+        line: Line,
+    },
     /// A network of clients without persistence.
     #[error("`persistence_prefix_len` is for persistent services; write `persistence_s` too")]
     PrefixLenWithoutPersistence,
@@ -535,23 +567,19 @@ pub enum Problem {
     // Services.
     /// A service twice.
     #[error(
-        "service {protocol} {address} stands already in line {line}; put all real servers into one [[service]]"
+        "service {service} stands already in line {line}; put all real servers into one [[service]]"
     )]
     ServiceTwice {
-        /// Its protocol.
-        protocol: Protocol,
-        /// Its VIP and service port.
-        address: SocketAddr,
+        /// The service.
+        service: ServiceKey,
         /// Where it stands first.
         line: usize,
     },
     /// A service in the configuration and in the file of services.
-    #[error("service {protocol} {address} stands already in line {line}; remove one of the two")]
+    #[error("service {service} stands already in line {line}; remove one of the two")]
     ServiceInBothFiles {
-        /// Its protocol.
-        protocol: Protocol,
-        /// Its VIP and service port.
-        address: SocketAddr,
+        /// The service.
+        service: ServiceKey,
         /// Where it stands in the configuration.
         line: Line,
     },

@@ -35,7 +35,7 @@ const fn key(name: &'static str, example: &'static str) -> KeyFormat {
 }
 
 /// All tables of the file.
-pub const FORMAT: [&TableFormat; 10] = [
+pub const FORMAT: [&TableFormat; 11] = [
     &FILE,
     &DIRECTOR,
     &TIMEOUTS,
@@ -44,6 +44,7 @@ pub const FORMAT: [&TableFormat; 10] = [
     &PORT,
     &ROUTE,
     &NEIGHBOR,
+    &FWMARK,
     &SERVICE,
     &REAL_SERVER,
 ];
@@ -56,6 +57,7 @@ pub(super) static FILE: TableFormat = TableFormat {
         key("port", "[[port]]"),
         key("route", "[[route]]"),
         key("neighbor", "[[neighbor]]"),
+        key("fwmark", "[[fwmark]]"),
         key("service", "[[service]]"),
     ],
 };
@@ -141,11 +143,23 @@ pub(super) static NEIGHBOR: TableFormat = TableFormat {
     ],
 };
 
+pub(super) static FWMARK: TableFormat = TableFormat {
+    header: "[[fwmark]]",
+    keys: &[
+        key("number", "5"),
+        key("vips", "[\"198.51.100.10\", \"198.51.100.64/26\"]"),
+        key("protocols", "[\"tcp\"]"),
+        key("ports", "[\"80\", \"8000-8999\"]"),
+    ],
+};
+
 pub(super) static SERVICE: TableFormat = TableFormat {
     header: "[[service]]",
     keys: &[
         key("address", "\"198.51.100.10:80\""),
         key("protocol", "\"tcp\""),
+        key("fwmark", "5"),
+        key("ipv6", "true"),
         key("scheduler", "\"wlc\""),
         key("scheduler_flags", "[\"sh-port\"]"),
         key("one_packet", "true"),

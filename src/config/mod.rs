@@ -19,6 +19,7 @@ mod error;
 mod format;
 mod hint;
 mod machine;
+mod marks;
 mod memory;
 mod network;
 mod port;
@@ -56,7 +57,9 @@ use self::{
     reader::{Findings, TableReader},
 };
 use crate::{
-    service::{ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables},
+    service::{
+        MarkGroup, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables,
+    },
     wire::ethernet::MacAddr,
 };
 
@@ -180,7 +183,8 @@ fn read(
     }) {
         rules::read_rules(&path, &mut services, findings);
     }
-    check::check_roles(&network, &routes, &neighbors, &services, findings);
+    let marks = marks::read_marks(file, findings);
+    check::check_roles(&network, &routes, &neighbors, (&marks, &services), findings);
     if is_network_right {
         check::check_reachable(&network, &routes, &services, findings);
     }
@@ -194,6 +198,7 @@ fn read(
             .collect(),
         routes: routes.into_iter().map(routes::RouteDraft::finish).collect(),
         neighbors: neighbors.into_iter().map(|draft| draft.neighbor).collect(),
+        mark_groups: marks.into_iter().map(marks::MarkDraft::finish).collect(),
         services: services
             .into_iter()
             .map(services::ServiceDraft::finish)
@@ -235,6 +240,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// `[[neighbor]]`, in file order.
     pub neighbors: Vec<NeighborConfig>,
+    /// `[[fwmark]]`, in file order.
+    pub mark_groups: Vec<MarkGroup>,
     /// `[[service]]`, in file order.
     pub services: Vec<ServiceConfig>,
 }

@@ -92,11 +92,10 @@ fn write_services(out: &mut String, services: &[ServiceConfig]) -> fmt::Result {
     )?;
     for service in services.iter().take(SERVICES_SHOWN_MAX) {
         let count = service.servers.len();
-        let address = service.key.address.to_string();
+        let key = service.key.to_string();
         writeln!(
             out,
-            "  {} {address:21}  {:3}  {count} real {}",
-            service.key.protocol,
+            "  {key:25}  {:3}  {count} real {}",
             service.options.scheduler,
             plural(count, "server")
         )?;

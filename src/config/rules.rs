@@ -11,7 +11,10 @@ use super::{
     reader::{Findings, Span},
     services::ServiceDraft,
 };
-use crate::ipvsadm::rules::{self, Rules, ServiceRule};
+use crate::{
+    ipvsadm::rules::{self, Rules, ServiceRule},
+    service::ServiceKey,
+};
 
 /// Reads the file and adds its services to those of the configuration.
 pub(super) fn read_rules(
@@ -38,24 +41,20 @@ pub(super) fn read_rules(
     }
     let mut seen: HashMap<_, Span> = services
         .iter()
-        .map(|service| (service.identity(), service.address.span()))
+        .map(|service| (*service.key.get_ref(), service.key.span()))
         .collect();
     for rule in rules {
         let Some(service) = draft(rule, start, findings) else {
             continue;
         };
-        let (protocol, address) = service.identity();
-        let span = service.address.span();
-        if let Some(first) = seen.get(&(protocol, address)) {
+        let key = *service.key.get_ref();
+        let span = service.key.span();
+        if let Some(first) = seen.get(&key) {
             let line = findings.line_from(first, &span);
-            let problem = Problem::ServiceInBothFiles {
-                protocol,
-                address,
-                line,
-            };
+            let problem = Problem::ServiceInBothFiles { service: key, line };
             findings.refuse(span, problem);
         } else {
-            seen.insert((protocol, address), span);
+            seen.insert(key, span);
         }
         services.push(service);
     }
@@ -78,7 +77,9 @@ fn draft(rule: ServiceRule, start: usize, findings: &mut Findings<'_>) -> Option
         servers,
     } = rule;
     let span = shifted(&span, start);
-    if let Err(problem) = check_host(key.address.ip(), "a VIP") {
+    if let ServiceKey::Vip { address, .. } = key
+        && let Err(problem) = check_host(address.ip(), "a VIP")
+    {
         findings.refuse(span, problem);
         return None;
     }
@@ -91,9 +92,8 @@ fn draft(rule: ServiceRule, start: usize, findings: &mut Findings<'_>) -> Option
         }
     }
     let service = ServiceDraft {
-        address: Spanned::new(span, key.address),
+        key: Spanned::new(span, key),
         servers: drafts,
-        protocol: key.protocol,
         options,
     };
     service.doubt_servers(findings);

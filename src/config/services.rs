@@ -27,33 +27,26 @@ use crate::{
 /// A service that has been read, with the places that later checks point at.
 #[derive(Debug)]
 pub(super) struct ServiceDraft {
-    pub(super) address: Spanned<SocketAddr>,
+    pub(super) key: Spanned<ServiceKey>,
     pub(super) servers: Vec<(Spanned<IpAddr>, ServerOptions)>,
-    pub(super) protocol: Protocol,
     pub(super) options: ServiceOptions,
 }
 
 impl ServiceDraft {
-    /// What makes it unique.
-    pub(super) fn identity(&self) -> (Protocol, SocketAddr) {
-        (self.protocol, *self.address.get_ref())
-    }
-
     /// Doubts services that nobody answers.
     pub(super) fn doubt_servers(&self, findings: &mut Findings<'_>) {
-        let (protocol, address) = self.identity();
+        let service = *self.key.get_ref();
         let doubt = if self.servers.is_empty() {
-            Doubt::NoRealServer { protocol, address }
+            Doubt::NoRealServer { service }
         } else if self.servers.iter().all(|(_, options)| options.weight == 0) {
-            Doubt::AllQuiesced { protocol, address }
+            Doubt::AllQuiesced { service }
         } else {
             return;
         };
-        findings.doubt(self.address.span(), doubt);
+        findings.doubt(self.key.span(), doubt);
     }
 
     pub(super) fn finish(self) -> ServiceConfig {
-        let address = self.address.into_inner();
         let server = |(address, options): (Spanned<IpAddr>, ServerOptions)| {
             (
                 ServerKey {
@@ -63,10 +56,7 @@ impl ServiceDraft {
             )
         };
         ServiceConfig {
-            key: ServiceKey {
-                protocol: self.protocol,
-                address,
-            },
+            key: self.key.into_inner(),
             options: self.options,
             servers: self.servers.into_iter().map(server).collect(),
         }
@@ -78,23 +68,19 @@ pub(super) fn read_services(
     file: &TableReader<'_, '_>,
     findings: &mut Findings<'_>,
 ) -> Vec<ServiceDraft> {
-    let mut seen: HashMap<(Protocol, SocketAddr), Span> = HashMap::new();
+    let mut seen: HashMap<ServiceKey, Span> = HashMap::new();
     let mut services = Vec::new();
     for table in file.tables("service", &SERVICE, findings) {
         let Some(service) = read_service(&table, findings) else {
             continue;
         };
-        let (protocol, address) = service.identity();
-        if let Some(first) = seen.get(&(protocol, address)) {
+        let key = *service.key.get_ref();
+        if let Some(first) = seen.get(&key) {
             let line = findings.line(first);
-            let problem = Problem::ServiceTwice {
-                protocol,
-                address,
-                line,
-            };
-            findings.refuse(service.address.span(), problem);
+            let problem = Problem::ServiceTwice { service: key, line };
+            findings.refuse(service.key.span(), problem);
         } else {
-            seen.insert((protocol, address), service.address.span());
+            seen.insert(key, service.key.span());
         }
         services.push(service);
     }
@@ -102,41 +88,34 @@ pub(super) fn read_services(
 }
 
 fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Option<ServiceDraft> {
-    let address = table.parsed("address", parse_service_address, findings);
-    let address = table.require("address", address, findings);
-    let protocols = [
-        ("tcp", Protocol::Tcp),
-        ("udp", Protocol::Udp),
-        ("sctp", Protocol::Sctp),
-    ];
-    let protocol = table.choice("protocol", &protocols, findings);
+    let key = if table.has("fwmark") {
+        read_mark(table, findings)
+    } else {
+        read_address(table, findings)
+    };
     let schedulers = SchedulerKind::ALL.map(|kind| (kind.name(), kind));
     let scheduler = table.choice("scheduler", &schedulers, findings);
     let flags = read_flags(table, findings);
     let one_packet = table.switch("one_packet", findings).unwrap_or_default();
-    let is_ipv6 = address
-        .as_ref()
-        .is_some_and(|address| address.get_ref().is_ipv6());
+    let is_ipv6 = key.as_ref().is_some_and(|key| key.get_ref().is_ipv6());
     let persistence = read_persistence(table, is_ipv6, findings);
     let servers = read_servers(table, findings);
-    let protocol_is_wrong = protocol.is_none() && table.has("protocol");
-    let protocol = protocol.map_or(Protocol::Tcp, Spanned::into_inner);
-    if one_packet
-        && protocol != Protocol::Udp
-        && !protocol_is_wrong
-        && let Some(span) = table.value_span("one_packet")
-    {
-        findings.refuse(span, Problem::OnePacketWithoutUdp);
-    }
     let scheduler = scheduler.map(Spanned::into_inner).unwrap_or_default();
-    let address = address?;
-    if address.get_ref().port() == 0 && !table.has("persistence_s") {
-        findings.refuse(address.span(), Problem::ServicePortZero);
+    let key = key?;
+    if let Some(protocol) = key.get_ref().protocol() {
+        if one_packet
+            && protocol != Protocol::Udp
+            && let Some(span) = table.value_span("one_packet")
+        {
+            findings.refuse(span, Problem::OnePacketWithoutUdp);
+        }
+        if key.get_ref().l4_port() == 0 && !table.has("persistence_s") {
+            findings.refuse(key.span(), Problem::ServicePortZero);
+        }
     }
     let draft = ServiceDraft {
-        address,
+        key,
         servers,
-        protocol,
         options: ServiceOptions {
             scheduler,
             flags,
@@ -149,6 +128,56 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
         draft.doubt_servers(findings);
     }
     Some(draft)
+}
+
+/// `address` and `protocol`.
+fn read_address(
+    table: &TableReader<'_, '_>,
+    findings: &mut Findings<'_>,
+) -> Option<Spanned<ServiceKey>> {
+    if let Some(span) = table.value_span("ipv6") {
+        findings.refuse(span, Problem::Ipv6WithoutMark);
+    }
+    let address = table.parsed("address", parse_service_address, findings);
+    let address = table.require("address", address, findings);
+    let protocols = [
+        ("tcp", Protocol::Tcp),
+        ("udp", Protocol::Udp),
+        ("sctp", Protocol::Sctp),
+    ];
+    let protocol = table.choice("protocol", &protocols, findings);
+    if protocol.is_none() && table.has("protocol") {
+        return None;
+    }
+    let protocol = protocol.map_or(Protocol::Tcp, Spanned::into_inner);
+    let address = address?;
+    let (network, l4_port) = *address.get_ref();
+    let key = if network.prefix_len() == network.max_prefix_len() {
+        ServiceKey::at(protocol, SocketAddr::new(network.addr(), l4_port))
+    } else {
+        ServiceKey::Network {
+            protocol,
+            network,
+            l4_port,
+        }
+    };
+    Some(Spanned::new(address.span(), key))
+}
+
+/// `fwmark` and `ipv6`.
+fn read_mark(
+    table: &TableReader<'_, '_>,
+    findings: &mut Findings<'_>,
+) -> Option<Spanned<ServiceKey>> {
+    for name in ["address", "protocol"] {
+        if let Some(span) = table.value_span(name) {
+            findings.refuse(span, Problem::MarkAndAddress(name));
+        }
+    }
+    let ipv6 = table.switch("ipv6", findings).unwrap_or_default();
+    let fwmark = table.number("fwmark", 1..=u32::MAX, "", findings)?;
+    let (span, fwmark) = (fwmark.span(), fwmark.into_inner());
+    Some(Spanned::new(span, ServiceKey::Mark { fwmark, ipv6 }))
 }
 
 /// `persistence_s` and `persistence_prefix_len`.

@@ -1,10 +1,7 @@
 //! What works but is probably not meant.
 #![forbid(unsafe_code)]
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -12,7 +9,7 @@ use super::{
     error::{At, Excerpt},
     source::Place,
 };
-use crate::service::Protocol;
+use crate::service::ServiceKey;
 
 /// Something that works but is probably not meant, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,25 +50,19 @@ pub enum Doubt {
     )]
     SourceNotOwn(IpAddr),
     /// A service without real servers.
-    #[error(
-        "service {protocol} {address} has no real server; clients are refused until one is added"
-    )]
+    #[error("service {service} has no real server; clients are refused until one is added")]
     NoRealServer {
-        /// Its protocol.
-        protocol: Protocol,
-        /// Its VIP and service port.
-        address: SocketAddr,
+        /// The service.
+        service: ServiceKey,
     },
     /// All servers quiesced.
     #[error(
-        "all real servers of {protocol} {address} have weight 0; new clients are refused until \
+        "all real servers of {service} have weight 0; new clients are refused until \
          one gets a weight"
     )]
     AllQuiesced {
-        /// Its protocol.
-        protocol: Protocol,
-        /// Its VIP and service port.
-        address: SocketAddr,
+        /// The service.
+        service: ServiceKey,
     },
     /// A real server behind an unreachable or blackhole route.
     #[error(

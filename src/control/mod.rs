@@ -30,6 +30,7 @@ mod token_bucket;
 mod transmit;
 mod tunnel_error;
 mod tunnel_quote;
+mod vips;
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -217,6 +218,8 @@ impl<D: Driver> Management<D> {
             config,
         };
         management.announce_own();
+        let groups = management.config.mark_groups.clone();
+        management.services.set_mark_groups(&groups);
         for service in management.config.services.clone() {
             management.add_configured(&service)?;
         }
@@ -229,7 +232,7 @@ impl<D: Driver> Management<D> {
     /// # Errors
     /// [`CommandError`]; nothing has changed then.
     pub fn apply(&mut self, command: &Command) -> Result<(), CommandError> {
-        let new_vip = self.new_vip_of(command);
+        let new_vips = self.new_vips_of(command);
         let workers = &self.workers;
         self.services
             .apply(command, self.state.generation + 1, &|index| {
@@ -241,7 +244,7 @@ impl<D: Driver> Management<D> {
             Command::DeleteServer(..) | Command::DeleteService(_) | Command::Flush
         );
         self.end_deleted |= deletes && self.services.tunables.expire_nodest_conn;
-        if let Some(vip) = new_vip {
+        for vip in new_vips {
             self.announce(vip);
         }
         Ok(())
@@ -309,15 +312,18 @@ impl<D: Driver> Management<D> {
         &self.state
     }
 
-    /// The VIP that a command adds to the director.
-    fn new_vip_of(&self, command: &Command) -> Option<IpAddr> {
-        match command {
-            Command::AddService(key, _) => {
-                let vip = key.address.ip();
-                (!self.services.has_vip(vip)).then_some(vip)
-            }
-            _ => None,
-        }
+    /// The VIPs that a command adds to the director and that networks are told
+    /// about: one by one, and no networks of them.
+    fn new_vips_of(&self, command: &Command) -> Vec<IpAddr> {
+        let Command::AddService(key, _) = command else {
+            return Vec::new();
+        };
+        let known = self.services.vips();
+        let vips = known.of(key).into_iter();
+        vips.filter(|vips| vips::is_single(*vips))
+            .map(|vips| vips.addr())
+            .filter(|vip| !known.has_single(*vip))
+            .collect()
     }
 
     fn housekeep(&mut self, now: Ticks) {

@@ -158,7 +158,7 @@ impl<D: Driver> Management<D> {
     /// for the port's own addresses and for all VIPs.
     fn is_answered_for(&self, port: PortIndex, target: Ipv6Addr) -> bool {
         let target = IpAddr::V6(target);
-        self.services.has_vip(target)
+        self.services.vips().has(target)
             || self
                 .network
                 .port(port)
@@ -235,7 +235,7 @@ impl<D: Driver> Management<D> {
         }
         self.groups_reported = now;
         let own = self.network.own_addresses().iter().copied();
-        let addresses: Vec<_> = own.chain(self.services.vips()).collect();
+        let addresses: Vec<_> = own.chain(self.services.vips().single()).collect();
         let mut groups: Vec<(PortIndex, Ipv6Addr)> = addresses
             .into_iter()
             .filter_map(|address| match address {

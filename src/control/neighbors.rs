@@ -104,7 +104,7 @@ impl<D: Driver> Management<D> {
     /// Tells the networks about all addresses, VIPs included.
     pub(super) fn announce_all(&mut self) {
         self.announce_own();
-        let vips: Vec<_> = self.services.vips().collect();
+        let vips: Vec<_> = self.services.vips().single().collect();
         for vip in vips {
             self.announce(vip);
         }
@@ -207,6 +207,6 @@ impl<D: Driver> Management<D> {
 
     /// Whether an address is the director's own or a VIP.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
-        self.network.own_addresses().contains(&address) || self.services.has_vip(address)
+        self.network.own_addresses().contains(&address) || self.services.vips().has(address)
     }
 }

@@ -12,12 +12,12 @@ use crate::{
     config::Config,
     connection::{StateTimeouts, Templates},
     forwarding::{
-        ForwardingState, PortForwarding, Presence, ServerForwarding, ServerLink, ServerLoads,
-        ServiceAddress, ServiceForwarding, ServiceTable,
+        ForwardingState, LocalAddresses, PortForwarding, Presence, ServerForwarding, ServerLink,
+        ServerLoads, ServiceForwarding, ServiceTable,
     },
     io::Driver,
     scheduler::{HashTable, HashedServer},
-    service::TunnelKind,
+    service::{ServiceKey, TunnelKind},
     wire::{IpVersion, ethernet::MacAddr},
     worker::WorkerRequest,
 };
@@ -77,7 +77,7 @@ impl<D: Driver> Management<D> {
 
     /// VIPs of all services.
     pub(super) fn vips(&self) -> HashSet<IpAddr> {
-        self.services.vips().collect()
+        self.services.vips().single().collect()
     }
 
     fn collect_retired(&self) {
@@ -89,8 +89,12 @@ impl<D: Driver> Management<D> {
     fn next_state(&mut self) -> Arc<ForwardingState> {
         let before = Arc::clone(&self.state);
         let ports = self.network.port_forwarding();
-        let mut local = self.vips();
-        local.extend(self.network.own_addresses());
+        let mut addresses = self.vips();
+        addresses.extend(self.network.own_addresses());
+        let local = LocalAddresses {
+            addresses,
+            networks: self.services.vips().networks().clone(),
+        };
         let tunnels = self.services.tunnels();
         let gue_ends = gue_ends(&tunnels);
         self.network.path_mtus.set_tunnels(tunnels);
@@ -109,7 +113,8 @@ impl<D: Driver> Management<D> {
         let unchanged = Arc::clone(&before.services);
 
         let changed_services = self.services.take_changed();
-        let services = if changed_services.is_empty() {
+        let marks = self.services.vips().marks();
+        let services = if changed_services.is_empty() && Arc::ptr_eq(unchanged.marks(), marks) {
             unchanged
         } else {
             self.service_table()
@@ -133,7 +138,7 @@ impl<D: Driver> Management<D> {
         match server.presence {
             Presence::Free => ServerForwarding::FREE,
             presence => {
-                let inner = IpVersion::of(server.service.address.ip());
+                let inner = IpVersion::of(server.service.address());
                 self.network
                     .server_forwarding(server.key.address, presence, &server.options, inner)
             }
@@ -153,6 +158,7 @@ impl<D: Driver> Management<D> {
                 table.set(*index, Arc::new(service));
             }
         }
+        table.set_marks(Arc::clone(self.services.vips().marks()));
         for index in self.services.removed_services() {
             table.remove(index);
         }
@@ -160,22 +166,17 @@ impl<D: Driver> Management<D> {
             .services
             .take_edits()
             .map(|(key, service, edits)| {
-                let address = ServiceAddress {
-                    vip: key.address.ip(),
-                    l4_port: key.address.port(),
-                    protocol: key.protocol,
-                };
                 let servers = service.servers.clone();
-                (service.index, address, service.options, servers, edits)
+                (service.index, *key, service.options, servers, edits)
             })
             .collect();
-        for (index, address, options, servers, edits) in edited {
+        for (index, key, options, servers, edits) in edited {
             let slots = || {
                 servers
                     .iter()
                     .filter_map(|&server| self.services.server(server))
             };
-            let hashed: Vec<_> = slots().map(|slot| hashed_server(slot, address)).collect();
+            let hashed: Vec<_> = slots().map(|slot| hashed_server(slot, &key)).collect();
             let links = servers
                 .iter()
                 .zip(slots())
@@ -185,7 +186,7 @@ impl<D: Driver> Management<D> {
                     weight: slot.options.weight,
                 });
             let service = ServiceForwarding {
-                address,
+                key,
                 options,
                 servers: links.collect(),
                 table: HashTable::build(options.scheduler, &hashed).map(Arc::new),
@@ -217,10 +218,10 @@ fn gue_ends(tunnels: &HashMap<IpAddr, Vec<TunnelKind>>) -> HashSet<SocketAddr> {
         .collect()
 }
 
-fn hashed_server(server: &Server, service: ServiceAddress) -> HashedServer {
+fn hashed_server(server: &Server, service: &ServiceKey) -> HashedServer {
     HashedServer {
-        address: HashedServer::address_of(server.key.address, service.vip),
-        l4_port: service.l4_port,
+        address: HashedServer::address_of(server.key.address, service.address()),
+        l4_port: service.l4_port(),
         weight: server.options.weight,
         last_weight: server.last_weight,
     }

@@ -1,6 +1,8 @@
 //! Taking up a changed configuration while running (SIGHUP).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
+
+use hashbrown::HashSet;
 
 use super::{
     Management,
@@ -39,6 +41,12 @@ impl<D: Driver> Management<D> {
         self.dirty = true;
         self.apply(&Command::SetTimeouts(director.timeouts))?;
         self.apply(&Command::SetTunables(director.tunables))?;
+        let vips_before: HashSet<IpAddr> = self.services.vips().single().collect();
+        self.services.set_mark_groups(&config.mark_groups);
+        let vips: Vec<_> = self.services.vips().single().collect();
+        for vip in vips.into_iter().filter(|vip| !vips_before.contains(vip)) {
+            self.announce(vip);
+        }
         self.reconfigure_services(&config.services)?;
         for address in new_addresses {
             self.announce(address);

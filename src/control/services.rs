@@ -10,7 +10,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
 
-use super::command::{Command, CommandError};
+use super::{
+    command::{Command, CommandError},
+    vips::Vips,
+};
 use crate::{
     control::status::Statistics,
     forwarding::{
@@ -18,8 +21,8 @@ use crate::{
         ServiceIndex, Weights,
     },
     service::{
-        ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables, TunnelKind,
-        WEIGHT_MAX,
+        MarkGroup, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables,
+        TunnelKind, WEIGHT_MAX,
     },
 };
 
@@ -27,8 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Services {
     by_key: BTreeMap<ServiceKey, Service>,
-    /// How many services each VIP has.
-    vips: HashMap<IpAddr, usize>,
+    vips: Vips,
     servers: Vec<Server>,
     /// Slots of deleted servers that may come back.
     deleted: HashMap<(ServiceKey, ServerKey), RealServerIndex>,
@@ -107,7 +109,7 @@ impl Services {
     pub(super) fn new(loads: Arc<ServerLoads>, tunables: Tunables, timeouts: Timeouts) -> Self {
         Self {
             by_key: BTreeMap::new(),
-            vips: HashMap::new(),
+            vips: Vips::default(),
             servers: Vec::new(),
             deleted: HashMap::new(),
             free_servers: Vec::new(),
@@ -131,14 +133,14 @@ impl Services {
         self.by_key.get(key)
     }
 
-    /// The VIPs of all services, each once.
-    pub(crate) fn vips(&self) -> impl Iterator<Item = IpAddr> {
-        self.vips.keys().copied()
+    /// The VIPs of all services.
+    pub(super) const fn vips(&self) -> &Vips {
+        &self.vips
     }
 
-    /// Whether a service has this VIP.
-    pub(crate) fn has_vip(&self, address: IpAddr) -> bool {
-        self.vips.contains_key(&address)
+    /// Says what firewall marks stand for from now on.
+    pub(super) fn set_mark_groups(&mut self, groups: &[MarkGroup]) {
+        self.vips.set_groups(groups, self.by_key.keys());
     }
 
     /// The addresses of all real servers, deleted ones included, with the
@@ -319,7 +321,7 @@ impl Services {
             left_behind: Statistics::default(),
         };
         self.by_key.insert(key, service);
-        *self.vips.entry(key.address.ip()).or_default() += 1;
+        self.vips.add(&key);
         self.changed.push(index);
         Ok(())
     }
@@ -363,13 +365,7 @@ impl Services {
             self.changed.push(service.index);
             self.free_slots.push(service.index);
         }
-        let vip = key.address.ip();
-        if let Some(services) = self.vips.get_mut(&vip) {
-            *services -= 1;
-            if *services == 0 {
-                self.vips.remove(&vip);
-            }
-        }
+        self.vips.remove(key);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use crate::{scheduler::SchedulerKind, service::Protocol};
 const NOTHING: ReadTotals<'static> = &|_| Statistics::default();
 
 fn service(l4_port: u16) -> ServiceKey {
-    ServiceKey {
+    ServiceKey::Vip {
         protocol: Protocol::Tcp,
         address: format!("198.51.100.10:{l4_port}").parse().unwrap(),
     }

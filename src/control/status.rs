@@ -574,7 +574,7 @@ mod tests {
         assert_eq!(
             json(Request::Connections {
                 limit: 5,
-                service: Some(ServiceKey {
+                service: Some(ServiceKey::Vip {
                     protocol: Protocol::Tcp,
                     address: "192.0.2.10:80".parse().unwrap(),
                 }),

@@ -174,7 +174,7 @@ impl<D: Driver> Management<D> {
     /// Whether a packet went from elsewhere to a VIP.
     fn is_from_client(&self, packet: &[u8]) -> bool {
         ends_of(packet).is_some_and(|(source, destination)| {
-            self.services.has_vip(destination) && !is_martian(source) && !self.is_own(source)
+            self.services.vips().has(destination) && !is_martian(source) && !self.is_own(source)
         })
     }
 

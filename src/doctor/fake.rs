@@ -158,6 +158,7 @@ pub(super) fn config() -> Config {
         ports: vec![port(Device::Pci("0000:02:00.0".to_owned()))],
         routes: Vec::new(),
         neighbors: Vec::new(),
+        mark_groups: Vec::new(),
         services: Vec::new(),
     }
 }

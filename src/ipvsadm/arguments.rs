@@ -163,7 +163,7 @@ struct Arguments {
     #[arg(long)]
     sctp_service: Option<String>,
     #[arg(short = 'f', long)]
-    fwmark_service: Option<u32>,
+    fwmark_service: Option<String>,
     #[arg(short = '6', long)]
     ipv6: bool,
 
@@ -400,9 +400,6 @@ impl Arguments {
     }
 
     fn service_if_any(&self) -> Result<Option<ServiceKey>, ArgumentError> {
-        if self.fwmark_service.is_some() {
-            return Err(unsupported("a service by firewall mark"));
-        }
         let named = [
             (Protocol::Tcp, &self.tcp_service),
             (Protocol::Udp, &self.udp_service),
@@ -412,9 +409,9 @@ impl Arguments {
             .into_iter()
             .filter_map(|(protocol, text)| Some((protocol, text.as_ref()?)));
         let Some((protocol, text)) = named.next() else {
-            return Ok(None);
+            return self.marked_service();
         };
-        if named.next().is_some() {
+        if named.next().is_some() || self.fwmark_service.is_some() {
             return Err(invalid("multiple services specified", 2));
         }
         let (address, service_port) =
@@ -425,18 +422,30 @@ impl Arguments {
             {
                 Err(invalid("Zero port specified for non-persistent service", 2))
             }
-            port => Ok(Some(ServiceKey {
-                protocol,
-                address: SocketAddr::new(address, port.unwrap_or(0)),
-            })),
+            port => {
+                let address = SocketAddr::new(address, port.unwrap_or(0));
+                Ok(Some(ServiceKey::at(protocol, address)))
+            }
         }
+    }
+
+    /// `-f`, and `-6`, which is for nothing else.
+    fn marked_service(&self) -> Result<Option<ServiceKey>, ArgumentError> {
+        let Some(text) = &self.fwmark_service else {
+            return Ok(None);
+        };
+        let fwmark = text.parse().ok().filter(|fwmark| *fwmark > 0);
+        let fwmark = fwmark
+            .ok_or_else(|| invalid(&format!("invalid fwmark value `{text}' specified"), 2))?;
+        let ipv6 = self.ipv6;
+        Ok(Some(ServiceKey::Mark { fwmark, ipv6 }))
     }
 
     fn service_options(&self, key: &ServiceKey) -> Result<ServiceOptions, ArgumentError> {
         if self.pe.is_some() {
             return Err(unsupported("a persistence engine (--pe)"));
         }
-        if self.ops && self.udp_service.is_none() {
+        if self.ops && self.udp_service.is_none() && self.fwmark_service.is_none() {
             return Err(invalid(
                 "One-Packet Scheduling is only for UDP virtual services",
                 2,
@@ -455,7 +464,7 @@ impl Arguments {
             scheduler,
             flags,
             one_packet: self.ops,
-            persistence: self.persistence(key.address.is_ipv6())?,
+            persistence: self.persistence(key.is_ipv6())?,
         })
     }
 

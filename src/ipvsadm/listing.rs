@@ -2,7 +2,10 @@
 //! the kernel shows in `/proc/net/ip_vs_conn`.
 #![forbid(unsafe_code)]
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::Columns;
 use crate::{
@@ -33,7 +36,7 @@ pub fn services(
         listed.sort_by_key(|service| place(&service.key));
     }
     for service in listed {
-        let name = format!("{:<4} {}", service.key.protocol, service.key.address);
+        let name = title_of(&service.key);
         if columns == Columns::Statistics {
             statistics_line(&mut text, &name, &service.statistics, exact);
         } else {
@@ -96,12 +99,11 @@ pub fn save(listed: &[ServiceStatus]) -> String {
     let mut listed: Vec<&ServiceStatus> = listed.iter().collect();
     listed.sort_by_key(|service| place(&service.key));
     for service in listed {
-        let option = match service.key.protocol {
-            Protocol::Tcp => "-t",
-            Protocol::Udp => "-u",
-            Protocol::Sctp => "--sctp-service",
+        let Some(name) = option_of(&service.key) else {
+            // ipvsadm knows no networks of VIPs.
+            let _ = writeln!(text, "# {} cannot be written in this language", service.key);
+            continue;
         };
-        let name = format!("{option} {}", service.key.address);
         let ServiceOptions {
             scheduler,
             flags,
@@ -161,8 +163,46 @@ pub fn timeouts(timeouts: Timeouts) -> String {
 }
 
 /// Where a service stands in a sorted list.
-fn place(key: &ServiceKey) -> (bool, u8, SocketAddr) {
-    (key.address.is_ipv6(), key.protocol.number(), key.address)
+fn place(key: &ServiceKey) -> (u32, bool, u8, IpAddr, u16) {
+    let fwmark = match *key {
+        ServiceKey::Mark { fwmark, .. } => fwmark,
+        _ => 0,
+    };
+    let protocol = key.protocol().map_or(0, Protocol::number);
+    (
+        fwmark,
+        key.is_ipv6(),
+        protocol,
+        key.address(),
+        key.l4_port(),
+    )
+}
+
+/// A service as lists name it: "TCP  198.51.100.10:80", "FWM  6 IPv6".
+pub fn title_of(key: &ServiceKey) -> String {
+    let text = key.to_string();
+    match text.split_once(' ') {
+        Some((first, rest)) => format!("{first:<4} {rest}"),
+        None => text,
+    }
+}
+
+/// A service as command lines name it, where they can.
+fn option_of(key: &ServiceKey) -> Option<String> {
+    match *key {
+        ServiceKey::Vip { protocol, address } => {
+            let option = match protocol {
+                Protocol::Tcp => "-t",
+                Protocol::Udp => "-u",
+                Protocol::Sctp => "--sctp-service",
+            };
+            Some(format!("{option} {address}"))
+        }
+        ServiceKey::Mark { fwmark, ipv6 } => {
+            Some(format!("-f {fwmark}{}", if ipv6 { " -6" } else { "" }))
+        }
+        ServiceKey::Network { .. } => None,
+    }
 }
 
 /// As `-Ln` prints it: "mh (mh-port)", "rr ops".
@@ -194,7 +234,7 @@ pub fn protocol(connection: &ConnectionStatus) -> String {
 
 /// A real server with its port, which is that of the service.
 fn with_port(service: &ServiceKey, server: &ServerStatus) -> SocketAddr {
-    SocketAddr::new(server.key.address, service.address.port())
+    SocketAddr::new(server.key.address, service.l4_port())
 }
 
 /// The real server of a connection with its port, which is that of the

@@ -177,7 +177,7 @@ impl Reader {
         let arguments: Vec<&str> = words.iter().map(|(_, word)| *word).collect();
         match self.command_line.parse(&arguments) {
             Ok(Invocation::Change(Command::AddService(key, options))) => {
-                let span = value_span(words, |value| names(value, key.address.ip()));
+                let span = value_span(words, |value| names_service(value, &key));
                 self.add_service(line, span, key, options);
             }
             Ok(Invocation::Change(Command::AddServer(service, key, options))) => {
@@ -273,6 +273,14 @@ impl Reader {
 /// Whether a word is how the program itself is called.
 fn is_program(word: &str) -> bool {
     word.rsplit('/').next() == Some("ipvsadm")
+}
+
+/// Whether a word is the address or the mark of a service.
+fn names_service(word: &str, key: &ServiceKey) -> bool {
+    match *key {
+        ServiceKey::Mark { fwmark, .. } => word.parse() == Ok(fwmark),
+        _ => names(word, key.address()),
+    }
 }
 
 /// Whether a word is an address, with or without a port.

@@ -73,14 +73,17 @@ pub(super) fn count(
 /// The template that a connection belongs to. One on the service's own port is
 /// apart from those on others, which only a service on all ports has, and FTP's:
 /// its data connections must come to the server of their control connection.
+/// In a service by mark, or on a network of VIPs, a client has one server for all
+/// of it.
 fn key_of(service: &ServiceForwarding, persistence: Persistence, flow: &Endpoints) -> TemplateKey {
     let l4_port = flow.service.port();
-    let has_own_port = l4_port == service.address.l4_port && l4_port != FTP_PORT;
+    let has_own_port = l4_port == service.key.l4_port() && l4_port != FTP_PORT;
+    let is_mark = service.key.protocol().is_none();
     TemplateKey {
-        protocol: flow.protocol,
+        protocol: if is_mark { 0 } else { flow.protocol },
         client: persistence.mask.apply(flow.client.ip()),
-        service: flow.service.ip(),
-        l4_port: if has_own_port { l4_port } else { 0 },
+        service: service.key.address(),
+        l4_port: if has_own_port && !is_mark { l4_port } else { 0 },
     }
 }
 

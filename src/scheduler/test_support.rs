@@ -4,10 +4,7 @@ use std::{
 };
 
 use super::*;
-use crate::{
-    forwarding::ServiceAddress,
-    service::{Protocol, ServiceOptions},
-};
+use crate::service::{Protocol, ServiceKey, ServiceOptions};
 
 /// A list as after `ipvsadm -a` of servers with these weights in order: server
 /// and link numbers count up from 1, addresses from 10.0.0.11, the last one
@@ -31,11 +28,7 @@ pub(super) fn service(
     flags: SchedulerFlags,
     servers: &[ServerLink],
 ) -> ServiceForwarding {
-    let address = ServiceAddress {
-        vip: IpAddr::from([198, 51, 100, 10]),
-        l4_port: 80,
-        protocol: Protocol::Tcp,
-    };
+    let key = ServiceKey::at(Protocol::Tcp, ([198, 51, 100, 10], 80).into());
     let hashed: Vec<_> = servers
         .iter()
         .map(|link| HashedServer {
@@ -46,7 +39,7 @@ pub(super) fn service(
         })
         .collect();
     ServiceForwarding {
-        address,
+        key,
         options: ServiceOptions {
             flags,
             ..ServiceOptions::from(scheduler)

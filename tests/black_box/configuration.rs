@@ -10,7 +10,10 @@ use pointsman::{
         status::{NextHopStatus, ServerStatus, ServiceStatus, Statistics},
     },
     ipvsadm::listing,
-    service::{ServerKey, ServerOptions, ServiceKey, ServiceOptions, TUNABLES, Timeouts, Tunables},
+    service::{
+        MarkGroup, ServerKey, ServerOptions, ServiceKey, ServiceOptions, TUNABLES, Timeouts,
+        Tunables,
+    },
 };
 
 use crate::network::Network;
@@ -164,6 +167,14 @@ impl Configuration {
             text,
             "[eal]\nhugepages = \"none\"\nmemory_mib = 128\nfile_prefix = \"{prefix}\""
         );
+        // Marks that no service has are of no effect.
+        let has_mark = |group: &MarkGroup| {
+            self.services.iter().any(|service| {
+                matches!(service.key, ServiceKey::Mark { fwmark, .. } if fwmark == group.fwmark)
+            })
+        };
+        let mut mark_groups = self.network.mark_groups();
+        mark_groups.retain(has_mark);
         for (index, port) in self.network.ports.iter().enumerate() {
             // A VIP with a service is local by that, and is not to be said twice.
             let addresses: Vec<_> = port
@@ -171,8 +182,9 @@ impl Configuration {
                 .iter()
                 .filter(|network| {
                     let has_address =
-                        |service: &Service| service.key.address.ip() == network.addr();
-                    !self.services.iter().any(has_address)
+                        |service: &Service| service.key.vips() == Some(network.addr().into());
+                    let is_marked = |group: &MarkGroup| group.vips.contains(&network.addr().into());
+                    !self.services.iter().any(has_address) && !mark_groups.iter().any(is_marked)
                 })
                 .map(|network| format!("\"{network}\""))
                 .collect();
@@ -193,6 +205,9 @@ impl Configuration {
         for route in &self.network.routes {
             write_route(&mut text, route);
         }
+        for group in &mark_groups {
+            write_mark_group(&mut text, group);
+        }
         for neighbor in &self.network.neighbors {
             let _ = writeln!(
                 text,
@@ -202,6 +217,26 @@ impl Configuration {
         }
         text
     }
+}
+
+fn write_mark_group(text: &mut String, group: &MarkGroup) {
+    let quoted = |words: Vec<String>| {
+        let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        words.join(", ")
+    };
+    let vips = group.vips.iter().map(ToString::to_string).collect();
+    let ports = group.l4_ports.iter();
+    let ports = ports.map(|range| format!("{}-{}", range.start(), range.end()));
+    let protocols = group.protocols.iter();
+    let protocols = protocols.map(|protocol| protocol.to_string().to_lowercase());
+    let _ = writeln!(
+        text,
+        "[[fwmark]]\nnumber = {}\nvips = [{}]\nprotocols = [{}]\nports = [{}]",
+        group.fwmark,
+        quoted(vips),
+        quoted(protocols.collect()),
+        quoted(ports.collect())
+    );
 }
 
 impl Service {

@@ -78,6 +78,102 @@ director.toml:13: `persistence_prefix_len` is for persistent services; write `pe
 }
 
 #[test]
+fn marks_that_no_packet_has_and_other_words_beside_a_mark_are_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[fwmark]]
+vips = ["198.51.100.300", "198.51.100.1/24", "0.0.0.0/0"]
+protocols = ["icmp"]
+ports = ["80-70", "0"]
+[[service]]
+fwmark = 6
+address = "198.51.100.10:80"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:80"
+ipv6 = true
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:5: [[fwmark]] has no `number`; write for example `number = 5`
+    [[fwmark]]
+    ^^^^^^^^^^
+director.toml:6: "198.51.100.300" is not an IP address with its prefix length; write for example "198.51.100.0/24"
+    vips = ["198.51.100.300", "198.51.100.1/24", "0.0.0.0/0"]
+            ^^^^^^^^^^^^^^^^
+director.toml:6: 198.51.100.1/24 has bits set behind its prefix length; write "198.51.100.0/24"
+    vips = ["198.51.100.300", "198.51.100.1/24", "0.0.0.0/0"]
+                              ^^^^^^^^^^^^^^^^^
+director.toml:6: 0.0.0.0/0 would take every packet for a VIP; write the networks that are yours
+    vips = ["198.51.100.300", "198.51.100.1/24", "0.0.0.0/0"]
+                                                 ^^^^^^^^^^^
+director.toml:7: `protocols` holds a text where "tcp", "udp" or "sctp" must stand; write for example `protocols = ["tcp"]`
+    protocols = ["icmp"]
+                 ^^^^^^
+director.toml:8: "80-70" is no port and no range of ports; write for example "80" or "8000-8999"
+    ports = ["80-70", "0"]
+             ^^^^^^^
+director.toml:8: "0" is no port and no range of ports; write for example "80" or "8000-8999"
+    ports = ["80-70", "0"]
+                      ^^^
+director.toml:10: no [[fwmark]] has this number; add one that says which packets have `number = 6`
+    fwmark = 6
+             ^
+director.toml:11: a service by `fwmark` has the packets that [[fwmark]] says; remove `address`, or `fwmark`
+    address = "198.51.100.10:80"
+              ^^^^^^^^^^^^^^^^^^
+director.toml:16: `ipv6` is for services by `fwmark`, an address says it itself; remove it
+    ipv6 = true
+           ^^^^
+"#,
+    );
+}
+
+#[test]
+fn networks_of_vips_hold_nothing_else() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[route]]
+to = "default"
+via = "192.0.2.254"
+[[fwmark]]
+number = 5
+vips = ["192.0.2.248/29"]
+[[service]]
+address = "192.0.2.8/29:80"
+[[service.real_server]]
+address = "10.0.0.11"
+[[service]]
+address = "10.0.0.0/28:0"
+persistence_s = 60
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:10: 192.0.2.248/29 is for VIPs and holds 192.0.2.254, which is a gateway in line 7; write smaller networks that leave it out
+    vips = ["192.0.2.248/29"]
+            ^^^^^^^^^^^^^^^^
+director.toml:12: 192.0.2.8/29 is for VIPs and holds 192.0.2.10, which is a port's address in line 4; write smaller networks that leave it out
+    address = "192.0.2.8/29:80"
+              ^^^^^^^^^^^^^^^^^
+director.toml:16: 10.0.0.0/28 is for VIPs and holds 10.0.0.11, which is a real server in line 14; write smaller networks that leave it out
+    address = "10.0.0.0/28:0"
+              ^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
 fn service_port_out_of_range_is_refused() {
     refused(
         r#"

@@ -58,6 +58,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     shell("memory", &[]),
     core("version", &[]),
     core("flow", &["wire"]),
+    core("prefixes", &[]),
     // A service names its scheduler, which is a word of the configuration; how
     // the scheduler picks needs the forwarding state, far above.
     core(
@@ -84,6 +85,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "flow",
             "io::PortIndex",
             "neighbor",
+            "prefixes",
             "route",
             // The tables of the hashing schedulers are part of the state.
             "scheduler::HashTable",
@@ -197,6 +199,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "ipvsadm",
             "neighbor",
             "pipeline",
+            "prefixes",
             "route",
             "scheduler::HashTable",
             "scheduler::HashedServer",

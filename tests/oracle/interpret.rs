@@ -104,7 +104,12 @@ pub fn interpret(pipeline: &Pipeline) -> Result<Action, Refusal> {
         ["cat" | "ls" | "grep", ..] => Ok(Action::Look),
         ["modprobe", ..] => Ok(Action::Nothing),
         ["echo", words @ ..] => Ok(Action::Print(words.join(" "))),
-        ["xtables-legacy-multi" | "iptables", ..] => unsupported("a service by firewall mark"),
+        ["xtables-legacy-multi", "iptables", arguments @ ..] | ["iptables", arguments @ ..] => {
+            network::parse_iptables(arguments, false)
+        }
+        ["xtables-legacy-multi", "ip6tables", arguments @ ..] | ["ip6tables", arguments @ ..] => {
+            network::parse_iptables(arguments, true)
+        }
         _ => not_understood(pipeline),
     }
 }
@@ -175,10 +180,6 @@ fn interpret_write(words: &[&str], path: &str) -> Result<Action, Refusal> {
         }
         _ => Err(line()),
     }
-}
-
-fn unsupported(what: &str) -> Result<Action, Refusal> {
-    Err(Refusal::Unsupported(what.to_owned()))
 }
 
 fn not_understood(pipeline: &Pipeline) -> Result<Action, Refusal> {

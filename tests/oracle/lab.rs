@@ -200,12 +200,14 @@ impl Subject for Lab {
             ports,
             routes,
             neighbors,
+            mark_groups,
             ..
         } = config_of(network);
         self.config = Config {
             ports,
             routes,
             neighbors,
+            mark_groups,
             ..self.config.clone()
         };
         self.apply_config()
@@ -286,6 +288,7 @@ fn config_of(network: &Network) -> Config {
         ports: ports.collect(),
         routes: network.routes.clone(),
         neighbors: network.neighbors.clone(),
+        mark_groups: network.mark_groups(),
         services: Vec::new(),
     }
 }

@@ -1,9 +1,11 @@
 //! The lab's addresses, routes and neighbors, as `ip` commands set them.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use pointsman::config::{NeighborConfig, RouteAction, RouteConfig};
+use pointsman::service::{MarkGroup, Protocol};
 
 use super::interpret::{Action, Refusal};
 
@@ -31,6 +33,20 @@ pub enum NetworkChange {
         kind: RouteKind,
     },
     SetNeighbor(NeighborConfig),
+    /// `iptables -t mangle -A PREROUTING ... -j MARK --set-mark N`
+    AddMark(MarkRule),
+    /// `ip rule add fwmark N lookup TABLE`, where the table has everything for
+    /// local.
+    MakeMarkLocal(u32),
+}
+
+/// Packets that get a firewall mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkRule {
+    pub fwmark: u32,
+    pub destination: Option<IpNet>,
+    pub protocol: Option<Protocol>,
+    pub l4_ports: Option<RangeInclusive<u16>>,
 }
 
 /// Where a route leads to.
@@ -52,6 +68,10 @@ pub struct Network {
     pub routes: Vec<RouteConfig>,
     /// All of them permanent.
     pub neighbors: Vec<NeighborConfig>,
+    /// Rules that set firewall marks.
+    pub marks: Vec<MarkRule>,
+    /// Marks whose packets are taken for local ones, wherever they go.
+    pub local_marks: Vec<u32>,
 }
 
 /// One port of the director as the commands set it up.
@@ -84,6 +104,8 @@ impl Network {
                 let action = self.route_action(kind)?;
                 self.routes.push(RouteConfig { to: *to, action });
             }
+            NetworkChange::AddMark(rule) => self.marks.push(rule.clone()),
+            NetworkChange::MakeMarkLocal(fwmark) => self.local_marks.push(*fwmark),
             NetworkChange::SetNeighbor(neighbor) => {
                 self.neighbors
                     .retain(|other| other.address != neighbor.address);
@@ -131,11 +153,10 @@ pub fn parse(arguments: &[&str]) -> Result<Action, Refusal> {
     };
     let network = |text: &str| network(text, is_ipv6);
     let change = match arguments {
-        ["link", "set", _, "up"] => return Ok(Action::Nothing),
-        ["rule", ..] | ["route", "add", "local", ..] => {
-            return Err(Refusal::Unsupported(
-                "a service by firewall mark".to_owned(),
-            ));
+        // A local route is for the table that a rule about a mark leads to.
+        ["link", "set", _, "up"] | ["route", "add", "local", ..] => return Ok(Action::Nothing),
+        ["rule", "add", "fwmark", fwmark, "lookup" | "table", _] => {
+            fwmark.parse().ok().map(NetworkChange::MakeMarkLocal)
         }
         ["route" | "r", "get" | "show", ..] | ["addr" | "neigh", "show", ..] => {
             return Ok(Action::Look);
@@ -181,6 +202,92 @@ pub fn parse(arguments: &[&str]) -> Result<Action, Refusal> {
     change
         .map(Action::Network)
         .ok_or_else(|| Refusal::NotUnderstood(format!("ip {}", arguments.join(" "))))
+}
+
+/// Parses the arguments of `iptables`.
+pub fn parse_iptables(arguments: &[&str], is_ipv6: bool) -> Result<Action, Refusal> {
+    let refusal = || Refusal::NotUnderstood(format!("iptables {}", arguments.join(" ")));
+    let ["-t", "mangle", "-A", "PREROUTING", rest @ ..] = arguments else {
+        return Err(refusal());
+    };
+    mark_rule(rest, is_ipv6)
+        .map(|rule| Action::Network(NetworkChange::AddMark(rule)))
+        .ok_or_else(refusal)
+}
+
+fn mark_rule(mut rest: &[&str], is_ipv6: bool) -> Option<MarkRule> {
+    // A rule of ip6tables without a destination is for IPv6 all the same.
+    let mut rule = MarkRule {
+        fwmark: 0,
+        destination: is_ipv6.then(|| "::/0".parse().ok()).flatten(),
+        protocol: None,
+        l4_ports: None,
+    };
+    while let [option, value, more @ ..] = rest {
+        match *option {
+            "-d" => rule.destination = Some(network(value, is_ipv6)?),
+            "-p" => {
+                rule.protocol = Some(match *value {
+                    "tcp" => Protocol::Tcp,
+                    "udp" => Protocol::Udp,
+                    "sctp" => Protocol::Sctp,
+                    _ => return None,
+                });
+            }
+            "--dport" => {
+                let (first, last) = value.split_once(':').unwrap_or((value, value));
+                rule.l4_ports = Some(first.parse().ok()?..=last.parse().ok()?);
+            }
+            "-j" if *value == "MARK" => {}
+            "--set-mark" | "--set-xmark" => {
+                let number = value.split('/').next()?;
+                let hexadecimal = number.strip_prefix("0x");
+                let fwmark = hexadecimal
+                    .map_or_else(|| number.parse(), |digits| u32::from_str_radix(digits, 16));
+                rule.fwmark = fwmark.ok()?;
+            }
+            _ => return None,
+        }
+        rest = more;
+    }
+    (rest.is_empty() && rule.fwmark > 0).then_some(rule)
+}
+
+impl Network {
+    /// The marks as a director's configuration says them. A destination that
+    /// is no address of the director is a VIP of its own there as long as the
+    /// mark has a service; a kernel needs a rule for that.
+    pub fn mark_groups(&self) -> Vec<MarkGroup> {
+        self.marks
+            .iter()
+            .map(|rule| {
+                let addresses = self.ports.iter().flat_map(|port| &port.addresses);
+                let vips: Vec<IpNet> = match rule.destination {
+                    None => Vec::new(),
+                    Some(destination) if self.local_marks.contains(&rule.fwmark) => {
+                        vec![destination]
+                    }
+                    // Those of its addresses that are local.
+                    Some(destination) => addresses
+                        .filter(|address| destination.contains(&address.addr()))
+                        .map(|address| IpNet::from(address.addr()))
+                        .collect(),
+                };
+                let protocols = rule.protocol.into_iter().collect();
+                let l4_ports = rule.l4_ports.iter().cloned().collect();
+                MarkGroup {
+                    fwmark: rule.fwmark,
+                    vips,
+                    protocols,
+                    l4_ports,
+                }
+            })
+            // Without a local destination it marks what is dropped anyway.
+            .zip(&self.marks)
+            .filter(|(group, rule)| !group.vips.is_empty() || rule.destination.is_none())
+            .map(|(group, _)| group)
+            .collect()
+    }
 }
 
 fn via(gateway: &str, mut rest: &[&str]) -> Option<RouteKind> {

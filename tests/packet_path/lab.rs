@@ -21,7 +21,10 @@ use pointsman::{
     },
     pipeline::{DropReason, PuntReason},
     scheduler::SchedulerKind,
-    service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables},
+    service::{
+        MarkGroup, Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts,
+        Tunables,
+    },
     wire::ethernet::MacAddr,
     worker::WorkerQueues,
 };
@@ -45,6 +48,7 @@ pub(crate) struct Setup {
     /// The tag of both ports.
     pub(crate) vlan: Option<u16>,
     pub(crate) capabilities: PortCapabilities,
+    pub(crate) mark_groups: Vec<MarkGroup>,
     pub(crate) services: Vec<ServiceConfig>,
 }
 
@@ -59,13 +63,14 @@ impl Default for Setup {
             tunables: Tunables::default(),
             vlan: None,
             capabilities: PortCapabilities::default(),
+            mark_groups: Vec::new(),
             services: vec![web_service(SchedulerKind::Rr, &[(11, 1)])],
         }
     }
 }
 
 pub(crate) fn service_key(vip: Ipv4Addr, protocol: Protocol, l4_port: u16) -> ServiceKey {
-    ServiceKey {
+    ServiceKey::Vip {
         protocol,
         address: (vip, l4_port).into(),
     }
@@ -412,6 +417,7 @@ pub(crate) fn config(setup: &Setup) -> Config {
             },
         ],
         neighbors: neighbors.into_iter().chain([router]).collect(),
+        mark_groups: setup.mark_groups.clone(),
         services: setup.services.clone(),
     }
 }

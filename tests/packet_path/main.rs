@@ -28,6 +28,7 @@ mod golden_dpdk;
 mod handoff;
 mod host;
 mod lab;
+mod marks;
 mod model;
 mod no_headroom;
 mod persistence;

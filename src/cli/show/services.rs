@@ -7,7 +7,7 @@ use crate::{
         table::{Column, table},
     },
     control::status::{ConnectionStatus, NextHopStatus, ServerStatus, ServiceStatus},
-    ipvsadm::listing::{protocol, scheduler},
+    ipvsadm::listing::{protocol, scheduler, title_of},
     service::TunnelKind,
 };
 
@@ -41,7 +41,7 @@ pub(super) fn services(services: &[ServiceStatus]) -> String {
 fn service_row(service: &ServiceStatus) -> Vec<String> {
     let statistics = &service.statistics;
     vec![
-        format!("{:<4} {}", service.key.protocol, service.key.address),
+        title_of(&service.key),
         scheduler(service.options),
         String::new(),
         String::new(),
@@ -202,7 +202,7 @@ mod tests {
             address: "10.0.0.3".parse().unwrap(),
         };
         let service = ServiceStatus {
-            key: ServiceKey {
+            key: ServiceKey::Vip {
                 protocol: Protocol::Tcp,
                 address: "192.0.2.10:80".parse().unwrap(),
             },

@@ -7,7 +7,7 @@ fn parse_line(line: &str) -> Result<Invocation, ArgumentError> {
 }
 
 fn service(protocol: Protocol, address: &str) -> ServiceKey {
-    ServiceKey {
+    ServiceKey::Vip {
         protocol,
         address: address.parse().unwrap(),
     }
@@ -60,6 +60,41 @@ fn service_commands_in_short_and_long_options() {
         ("-Z -t 198.51.100.10:80", Command::Zero(Some(key))),
     ];
     for (line, command) in cases {
+        assert_eq!(parse_line(line), Ok(Invocation::Change(command)), "{line}");
+    }
+}
+
+#[test]
+fn services_by_mark_are_of_one_ip_version_and_need_no_port() {
+    let mark = |fwmark, ipv6| ServiceKey::Mark { fwmark, ipv6 };
+    let rr = ServiceOptions::from(SchedulerKind::Rr);
+    let persistent = ServiceOptions {
+        persistence: Some(Persistence {
+            timeout_s: 100,
+            mask: ClientMask::PrefixLen(64),
+        }),
+        ..rr
+    };
+    let one_packet = ServiceOptions {
+        one_packet: true,
+        ..rr
+    };
+    for (line, command) in [
+        ("-A -f 5 -s rr", Command::AddService(mark(5, false), rr)),
+        (
+            "-E -f 4294967295 -6 -s rr -p 100 -M 64",
+            Command::EditService(mark(u32::MAX, true), persistent),
+        ),
+        (
+            "-A --fwmark-service 5 -s rr -o",
+            Command::AddService(mark(5, false), one_packet),
+        ),
+        ("-D -f 6 -6", Command::DeleteService(mark(6, true))),
+        (
+            "-d -f 5 -r 10.0.0.12",
+            Command::DeleteServer(mark(5, false), server("10.0.0.12")),
+        ),
+    ] {
         assert_eq!(parse_line(line), Ok(Invocation::Change(command)), "{line}");
     }
 }
@@ -260,6 +295,14 @@ fn command_lines_that_ipvsadm_refuses() {
             invalid("Zero port specified for non-persistent service", 2),
         ),
         (
+            "-A -f 0 -s rr",
+            invalid("invalid fwmark value `0' specified", 2),
+        ),
+        (
+            "-A -f 5 -t 198.51.100.10:80",
+            invalid("multiple services specified", 2),
+        ),
+        (
             "-A -t 198.51.100.10:80 -p 0",
             invalid("invalid timeout value `0' specified", 2),
         ),
@@ -389,8 +432,6 @@ fn what_this_version_cannot_do_is_named() {
             "-A -u 198.51.100.10:5060 -s rr -p 60 --pe sip",
             "a persistence engine (--pe)",
         ),
-        ("-A -f 5 -s rr", "a service by firewall mark"),
-        ("-A -f 6 -6 -s rr", "a service by firewall mark"),
         (
             "--start-daemon master --syncid 7 --mcast-interface vec1",
             "connection synchronisation",
@@ -478,7 +519,7 @@ fn zero_leaves_a_timeout_as_it_is() {
 
 #[test]
 fn ipv6_addresses_stand_in_brackets() {
-    let key = ServiceKey {
+    let key = ServiceKey::Vip {
         protocol: Protocol::Tcp,
         address: "[2001:db8:ff::10]:80".parse().unwrap(),
     };

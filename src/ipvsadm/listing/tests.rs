@@ -6,7 +6,7 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn service_key(protocol: Protocol, text: &str) -> ServiceKey {
-    ServiceKey {
+    ServiceKey::Vip {
         protocol,
         address: address(text),
     }
@@ -316,6 +316,61 @@ fn proc_file_shows_connections_as_recorded() {
         "\
 Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
 TCP CB007107 BB81 C633640A 0050 0A00000B 0050 ESTABLISHED     893
+"
+    );
+}
+
+/// Recorded in `09_formats`: services by mark stand last, in order of their
+/// numbers.
+#[test]
+fn services_by_mark_are_named_as_recorded() {
+    let mark = |fwmark, ipv6, scheduler, rip, weight| ServiceStatus {
+        key: ServiceKey::Mark { fwmark, ipv6 },
+        options: ServiceOptions::from(scheduler),
+        servers: vec![server(rip, (weight, 0, 0), (0, 0), [0; 5])],
+        statistics: Statistics::default(),
+    };
+    let network = ServiceStatus {
+        key: ServiceKey::Network {
+            protocol: Protocol::Udp,
+            network: "192.0.2.0/24".parse().unwrap(),
+            l4_port: 53,
+        },
+        ..mark(1, false, SchedulerKind::Rr, "10.0.0.11", 1)
+    };
+    let listed = [
+        mark(6, true, SchedulerKind::Rr, "2001:db8:2::11", 1),
+        mark(5, false, SchedulerKind::Wrr, "10.0.0.12", 7),
+        network,
+    ];
+    assert_eq!(
+        services(&listed, Columns::Ordinary, false, true, false),
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+UDP  192.0.2.0/24:53 rr
+  -> 10.0.0.11:53                 Tunnel  1      0          0         
+FWM  5 wrr
+  -> 10.0.0.12:0                  Tunnel  7      0          0         
+FWM  6 IPv6 rr
+  -> [2001:db8:2::11]:0           Tunnel  1      0          0         
+"
+    );
+    let statistics = services(&listed, Columns::Statistics, false, true, true);
+    assert!(statistics.contains(
+        "
+FWM  6 IPv6                              0        0        0        0        0
+  -> [2001:db8:2::11]:0                  0        0        0        0        0
+"
+    ));
+    assert_eq!(
+        save(&listed),
+        "\
+# UDP 192.0.2.0/24:53 cannot be written in this language
+-A -f 5 -s wrr
+-a -f 5 -r 10.0.0.12:0 -i -w 7 --tun-type ipip
+-A -f 6 -6 -s rr
+-a -f 6 -6 -r [2001:db8:2::11]:0 -i -w 1 --tun-type ipip
 "
     );
 }

@@ -82,7 +82,7 @@ fn real_servers_keep_the_order_of_their_lines() {
         servers,
         [("10.0.0.13".to_owned(), 0), ("10.0.0.11".to_owned(), 20)]
     );
-    assert_eq!(rules.services[1].key.protocol, Protocol::Udp);
+    assert_eq!(rules.services[1].key.protocol(), Some(Protocol::Udp));
     assert_eq!(rules.services[1].servers, []);
 }
 
@@ -273,7 +273,7 @@ fn service() -> impl Strategy<Value = ((Protocol, [u8; 4], u16), ServiceStatus)>
                     statistics: Statistics::default(),
                 });
                 let service = ServiceStatus {
-                    key: ServiceKey {
+                    key: ServiceKey::Vip {
                         protocol,
                         address: (vip, service_port).into(),
                     },

@@ -1,0 +1,324 @@
+//! Virtual services, found by what a packet says.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+use super::{
+    FTP_DATA_PORT, FTP_PORT, Marks, ServiceAddress, ServiceForwarding, ServiceIndex,
+    UNPRIVILEGED_PORT_MIN,
+};
+use crate::{
+    prefixes::PrefixLengths,
+    service::{Protocol, ServiceKey},
+};
+
+/// Virtual services, found by address at a cost that does not depend on how
+/// many there are.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceTable {
+    /// By VIPs, port (0 for all) and protocol.
+    by_vips: HashMap<(IpNet, u16, Protocol), ServiceIndex>,
+    /// The prefix lengths of their VIPs.
+    lengths: PrefixLengths,
+    /// By firewall mark, and whether it is for IPv6.
+    by_mark: HashMap<(u32, bool), ServiceIndex>,
+    marks: Arc<Marks>,
+    slots: Vec<Option<Arc<ServiceForwarding>>>,
+    /// How many services there are on FTP's port, on all ports, and others:
+    /// what there is none of is not looked for.
+    ftp: usize,
+    all_ports: usize,
+    ordinary: usize,
+}
+
+impl ServiceTable {
+    /// The service that a packet is for, in the order of Linux IPVS: the one of
+    /// its firewall mark; one on its port; FTP's when it may belong to an FTP
+    /// data connection, which comes to the client's port or to one that the
+    /// server chose; one on all ports. A smaller network of VIPs goes before a
+    /// larger one.
+    pub fn find(&self, address: &ServiceAddress) -> Option<(ServiceIndex, &ServiceForwarding)> {
+        let index = self.find_marked(address).or_else(|| {
+            let mut networks = self.lengths.around(address.vip);
+            networks.find_map(|vips| self.find_on(vips, address))
+        })?;
+        Some((index, self.service(index)?))
+    }
+
+    fn find_marked(&self, address: &ServiceAddress) -> Option<ServiceIndex> {
+        if self.by_mark.is_empty() {
+            return None;
+        }
+        let fwmark = self.marks.of(address)?;
+        self.by_mark.get(&(fwmark, address.vip.is_ipv6())).copied()
+    }
+
+    fn find_on(&self, vips: IpNet, address: &ServiceAddress) -> Option<ServiceIndex> {
+        let &ServiceAddress {
+            l4_port, protocol, ..
+        } = address;
+        let on = |l4_port| self.by_vips.get(&(vips, l4_port, protocol)).copied();
+        let is_ftp_data = protocol == Protocol::Tcp
+            && (l4_port == FTP_DATA_PORT || l4_port >= UNPRIVILEGED_PORT_MIN);
+        on(l4_port)
+            .or_else(|| {
+                (self.ftp > 0 && is_ftp_data)
+                    .then(|| on(FTP_PORT))
+                    .flatten()
+            })
+            .or_else(|| (self.all_ports > 0).then(|| on(0)).flatten())
+    }
+
+    /// The firewall marks.
+    pub fn marks(&self) -> &Arc<Marks> {
+        &self.marks
+    }
+
+    /// Replaces the firewall marks.
+    pub fn set_marks(&mut self, marks: Arc<Marks>) {
+        self.marks = marks;
+    }
+
+    /// The service in a slot.
+    pub fn service(&self, index: ServiceIndex) -> Option<&ServiceForwarding> {
+        self.slots.get(index.as_usize())?.as_deref()
+    }
+
+    /// Whether there is no service at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_vips.is_empty() && self.by_mark.is_empty()
+    }
+
+    /// Puts a service into a slot, in place of what it held.
+    pub fn set(&mut self, index: ServiceIndex, service: Arc<ServiceForwarding>) {
+        self.remove(index);
+        if self.slots.len() <= index.as_usize() {
+            self.slots.resize(index.as_usize() + 1, None);
+        }
+        match Place::of(&service.key) {
+            Place::Mark(mark) => {
+                self.by_mark.insert(mark, index);
+            }
+            Place::Vips(vips) => {
+                if self.by_vips.insert(vips, index).is_none() {
+                    let (network, l4_port, _) = vips;
+                    self.lengths.add(network);
+                    *self.count_on(l4_port) += 1;
+                }
+            }
+        }
+        if let Some(slot) = self.slots.get_mut(index.as_usize()) {
+            *slot = Some(service);
+        }
+    }
+
+    /// Empties a slot.
+    pub fn remove(&mut self, index: ServiceIndex) {
+        let Some(service) = self.slots.get_mut(index.as_usize()).and_then(Option::take) else {
+            return;
+        };
+        // Its key may have another slot already: deleted and added again, it
+        // took the one that became free last.
+        match Place::of(&service.key) {
+            Place::Mark(mark) => {
+                if self.by_mark.get(&mark) == Some(&index) {
+                    self.by_mark.remove(&mark);
+                }
+            }
+            Place::Vips(vips) => {
+                if self.by_vips.get(&vips) == Some(&index) {
+                    self.by_vips.remove(&vips);
+                    let (network, l4_port, _) = vips;
+                    self.lengths.remove(network);
+                    *self.count_on(l4_port) -= 1;
+                }
+            }
+        }
+    }
+
+    /// How many services are on a port, as they are counted.
+    fn count_on(&mut self, l4_port: u16) -> &mut usize {
+        match l4_port {
+            0 => &mut self.all_ports,
+            FTP_PORT => &mut self.ftp,
+            _ => &mut self.ordinary,
+        }
+    }
+}
+
+/// Where a service stands in the table.
+enum Place {
+    Vips((IpNet, u16, Protocol)),
+    Mark((u32, bool)),
+}
+
+impl Place {
+    fn of(key: &ServiceKey) -> Self {
+        match *key {
+            ServiceKey::Vip { protocol, address } => {
+                Self::Vips((IpNet::from(address.ip()), address.port(), protocol))
+            }
+            ServiceKey::Network {
+                protocol,
+                network,
+                l4_port,
+            } => Self::Vips((network.trunc(), l4_port, protocol)),
+            ServiceKey::Mark { fwmark, ipv6 } => Self::Mark((fwmark, ipv6)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        scheduler::SchedulerKind,
+        service::{MarkGroup, ServiceOptions},
+    };
+
+    fn vip(address: &str) -> ServiceKey {
+        ServiceKey::at(Protocol::Tcp, address.parse().unwrap())
+    }
+
+    fn network(network: &str, l4_port: u16) -> ServiceKey {
+        ServiceKey::Network {
+            protocol: Protocol::Tcp,
+            network: network.parse().unwrap(),
+            l4_port,
+        }
+    }
+
+    fn service(key: ServiceKey) -> Arc<ServiceForwarding> {
+        Arc::new(ServiceForwarding {
+            key,
+            options: ServiceOptions::from(SchedulerKind::Rr),
+            table: None,
+            servers: Arc::new([]),
+            edits: Arc::new([]),
+        })
+    }
+
+    fn table(keys: &[ServiceKey]) -> ServiceTable {
+        let mut table = ServiceTable::default();
+        for (index, key) in (0..).zip(keys) {
+            table.set(ServiceIndex(index), service(*key));
+        }
+        table
+    }
+
+    fn found(table: &ServiceTable, address: &str) -> Option<ServiceKey> {
+        let address: std::net::SocketAddr = address.parse().unwrap();
+        let address = ServiceAddress {
+            vip: address.ip(),
+            l4_port: address.port(),
+            protocol: Protocol::Tcp,
+        };
+        Some(table.find(&address)?.1.key)
+    }
+
+    #[test]
+    fn two_services_that_swap_slots_are_both_found() {
+        let (first, second) = (vip("192.0.2.1:80"), vip("192.0.2.1:81"));
+        let mut table = table(&[first, second]);
+        table.set(ServiceIndex(1), service(first));
+        table.set(ServiceIndex(0), service(second));
+        assert_eq!(found(&table, "192.0.2.1:80"), Some(first));
+        assert_eq!(found(&table, "192.0.2.1:81"), Some(second));
+        table.remove(ServiceIndex(0));
+        table.remove(ServiceIndex(1));
+        assert!(table.is_empty());
+        assert_eq!(table.lengths, PrefixLengths::default());
+    }
+
+    #[test]
+    fn a_service_put_into_a_used_slot_replaces_the_other() {
+        let (first, second) = (vip("192.0.2.1:80"), vip("192.0.2.1:81"));
+        let mut table = ServiceTable::default();
+        table.set(ServiceIndex(3), service(first));
+        table.set(ServiceIndex(3), service(second));
+        assert_eq!(found(&table, "192.0.2.1:80"), None);
+        assert_eq!(found(&table, "192.0.2.1:81"), Some(second));
+        table.remove(ServiceIndex(3));
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn the_port_goes_before_ftp_and_ftp_before_all_ports() {
+        let (web, ftp, all) = (
+            vip("192.0.2.1:8080"),
+            vip("192.0.2.1:21"),
+            vip("192.0.2.1:0"),
+        );
+        let both = table(&[web, ftp, all]);
+        for (port, key) in [
+            (8080, web),
+            (21, ftp),
+            (20, ftp),
+            (1024, ftp),
+            (1023, all),
+            (22, all),
+        ] {
+            let address = format!("192.0.2.1:{port}");
+            assert_eq!(found(&both, &address), Some(key), "{port}");
+        }
+        assert_eq!(found(&both, "192.0.2.2:8080"), None);
+    }
+
+    #[test]
+    fn an_address_goes_before_its_network_and_a_small_network_before_a_large_one() {
+        let keys = [
+            network("192.0.2.0/24", 80),
+            network("192.0.2.0/25", 80),
+            vip("192.0.2.1:0"),
+            network("0.0.0.0/0", 443),
+            network("2001:db8::/32", 80),
+        ];
+        let table = table(&keys);
+        for (address, place) in [
+            ("192.0.2.1:80", Some(2)),
+            ("192.0.2.1:443", Some(2)),
+            ("192.0.2.2:80", Some(1)),
+            ("192.0.2.200:80", Some(0)),
+            ("192.0.2.2:443", Some(3)),
+            ("192.0.2.2:81", None),
+            ("[2001:db8:1::1]:80", Some(4)),
+            ("[2001:db9::1]:80", None),
+        ] {
+            assert_eq!(
+                found(&table, address),
+                place.map(|place| keys[place]),
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mark_goes_before_addresses_as_far_as_it_has_a_service() {
+        let mark = ServiceKey::Mark {
+            fwmark: 5,
+            ipv6: false,
+        };
+        let web = vip("192.0.2.1:80");
+        let mut table = table(&[mark, web]);
+        let group = |fwmark, vips: &str| MarkGroup {
+            fwmark,
+            vips: vec![vips.parse().unwrap()],
+            protocols: Vec::new(),
+            l4_ports: Vec::new(),
+        };
+        let groups = [
+            group(5, "192.0.2.0/31"),
+            group(6, "192.0.2.4/32"),
+            group(5, "::/0"),
+        ];
+        assert_eq!(found(&table, "192.0.2.1:80"), Some(web));
+        table.set_marks(Arc::new(Marks::new(&groups)));
+        assert_eq!(found(&table, "192.0.2.1:80"), Some(mark));
+        assert_eq!(found(&table, "192.0.2.4:80"), None);
+        assert_eq!(found(&table, "[2001:db8::1]:80"), None, "it is for IPv4");
+        table.remove(ServiceIndex(0));
+        assert_eq!(found(&table, "192.0.2.1:80"), Some(web));
+    }
+}
