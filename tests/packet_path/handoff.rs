@@ -1,12 +1,13 @@
 //! Packets that come to another worker than the one that has their connection.
 
+use pointsman::{scheduler::SchedulerKind, service::Tunables};
+
 use crate::{
     decode::one_hop_on,
     fragments::{add_dns, cut, datagram, inner, piece, reassembled},
-    frames::{ACK, Ip, SYN, counting, icmp_error, segment, tcp, udp},
+    frames::{ACK, Ip, SYN, counting, icmp, icmp_error, segment, tcp, udp},
     lab::{Lab, Setup, web_service},
 };
-use pointsman::scheduler::SchedulerKind;
 
 /// TCP VIP:80 and UDP VIP:53, each by rr over 10.0.0.11 and .12.
 fn lab_of(workers: usize) -> Lab {
@@ -72,6 +73,59 @@ fn an_icmp_error_with_a_wrong_checksum_is_not_handed_over() {
         lab.receive_at(0, 1, &error.frame());
     });
     assert_eq!(lab.counter("handed_over"), 0);
+}
+
+/// An error about a packet that the client sent is counted for its server, and
+/// goes nowhere, whichever worker has the connection.
+#[test]
+fn an_icmp_error_about_a_clients_packet_counts_once_for_its_server() {
+    for workers in [2, 4] {
+        let mut lab = lab_of(workers);
+        lab.receive_at(0, 0, &tcp(1000, SYN).frame());
+        lab.settle();
+        let request = tcp(1000, ACK).packet();
+        let error = icmp(3, 1, &[&[0; 4], &request[..28]].concat());
+        for worker in 0..workers {
+            let _ = lab.counts_one("icmp_error_unrelated", |lab| {
+                lab.receive_at(0, worker, &error.frame());
+            });
+        }
+        let services = lab.director.management.services();
+        let sent: u64 = services
+            .iter()
+            .map(|service| service.statistics.out_packets)
+            .sum();
+        assert_eq!(sent, workers as u64);
+    }
+}
+
+/// The error opens a connection, and all that follows goes there.
+#[test]
+fn a_flow_that_begins_with_an_icmp_error_has_one_server() {
+    for workers in [2, 4] {
+        let mut lab = Lab::with(&Setup {
+            workers,
+            services: vec![web_service(SchedulerKind::Rr, &[(11, 1), (12, 1)])],
+            tunables: Tunables {
+                schedule_icmp: true,
+                ..Tunables::default()
+            },
+            ..Setup::default()
+        });
+        for client_port in 1000..1010 {
+            let at = usize::from(client_port) % workers;
+            let error = icmp_error(3, 4, client_port);
+            let host = inner(&sent_by(&mut lab, at, &error.frame())[0].1).0;
+            for worker in 0..workers {
+                for packet in [error.clone(), tcp(client_port, SYN)] {
+                    let sent = sent_by(&mut lab, worker, &packet.frame());
+                    assert_eq!(inner(&sent[0].1).0, host);
+                }
+            }
+        }
+        assert_eq!(lab.counter("connections_opened"), 10);
+        lab.assert_everything_is_accounted_for();
+    }
 }
 
 /// RSS puts all fragments of a client to one worker, which is another one than
