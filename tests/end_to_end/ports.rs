@@ -22,7 +22,7 @@ fn assert_forwards(lab: &Lab, director: &Director) {
     assert_eq!(answers, [[1; 10], [2; 10]].concat(), "{}", director.log());
 }
 
-fn over_af_xdp(lab: &Lab) -> Configuration {
+pub(crate) fn over_af_xdp(lab: &Lab) -> Configuration {
     Configuration {
         wan: "net_af_xdp0,iface=wan,busy_budget=0".to_owned(),
         lan: "net_af_xdp1,iface=lan,busy_budget=0".to_owned(),
@@ -30,7 +30,7 @@ fn over_af_xdp(lab: &Lab) -> Configuration {
     }
 }
 
-fn over_tap(lab: &Lab) -> Configuration {
+pub(crate) fn over_tap(lab: &Lab) -> Configuration {
     Configuration {
         wan: "net_tap0,iface=tapwan".to_owned(),
         lan: "net_tap1,iface=taplan".to_owned(),
@@ -39,7 +39,7 @@ fn over_tap(lab: &Lab) -> Configuration {
 }
 
 /// Bridges the director's TAP interfaces to its cables.
-fn connect_taps(lab: &Lab) {
+pub(crate) fn connect_taps(lab: &Lab) {
     for (name, mac) in [("wan", "02:00:00:00:01:01"), ("lan", "02:00:00:00:01:02")] {
         let director = &lab.director;
         director.ip(&format!("link add br{name} type bridge forward_delay 0"));
