@@ -117,11 +117,12 @@ pub(super) fn add_vip(vip: IpAddr, tun: &str) -> Result<(), RealServerError> {
     ))
 }
 
-/// Keeps IPv6 off `tun`: nothing but decapsulated IPv4 belongs there. A kernel
-/// without IPv6 has no such setting, which is as good.
-pub(super) fn disable_ipv6(tun: &str) {
+/// Keeps IPv6 off `tun`, or lets it there: without a VIP of it nothing but
+/// decapsulated IPv4 belongs there. A kernel without IPv6 has no such setting,
+/// which is as good.
+pub(super) fn set_ipv6(tun: &str, enabled: bool) {
     let path = format!("/proc/sys/net/ipv6/conf/{tun}/disable_ipv6");
-    if let Err(error) = fs::write(&path, "1") {
+    if let Err(error) = fs::write(&path, if enabled { "0" } else { "1" }) {
         log::debug!("{path}: {error}");
     }
 }

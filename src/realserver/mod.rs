@@ -279,9 +279,7 @@ impl RealServer {
             .build_sync()
             .map_err(fail)?;
         tun.set_nonblocking(true).map_err(fail)?;
-        if options.vips.iter().all(IpAddr::is_ipv4) {
-            host::disable_ipv6(name);
-        }
+        host::set_ipv6(name, options.vips.iter().any(IpAddr::is_ipv6));
         host::accept_asymmetric(name)?;
         tun.enabled(true).map_err(fail)?;
         let mut vips = options.vips.clone();
