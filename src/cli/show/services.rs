@@ -1,6 +1,8 @@
 //! Services and connections, laid out as `ipvsadm` does.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use crate::{
     cli::{
         format::{bytes, count, minutes},
@@ -61,7 +63,7 @@ fn service_row(service: &ServiceStatus) -> Vec<String> {
 fn server_row(server: &ServerStatus) -> Vec<String> {
     let statistics = &server.statistics;
     vec![
-        format!("  -> {}", server.key),
+        format!("  -> {}", bracketed(server.key.address)),
         forward(server.options.tunnel),
         server.options.weight.to_string(),
         count(server.active_connections.into()),
@@ -83,6 +85,14 @@ fn path_mtu(server: &ServerStatus) -> String {
     }
 }
 
+/// As `ipvsadm` writes addresses, with brackets around those of IPv6.
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
 /// As `ipvsadm` shows it, and the kind of the tunnel where it is not IPIP.
 fn forward(tunnel: TunnelKind) -> String {
     match tunnel {
@@ -98,6 +108,9 @@ fn server_state(server: &ServerStatus) -> String {
         NextHopStatus::Resolved { .. } if server.overloaded => "overloaded".to_owned(),
         NextHopStatus::Resolved { .. } if server.options.weight == 0 => "quiesced".to_owned(),
         NextHopStatus::Resolved { port, .. } => format!("up {port}"),
+        NextHopStatus::Unresolved { address, .. } if address.is_ipv6() => {
+            format!("no answer from {address}")
+        }
         NextHopStatus::Unresolved { address, .. } => format!("no ARP from {address}"),
         NextHopStatus::NoRoute => "no route".to_owned(),
         NextHopStatus::Local => "own address".to_owned(),
@@ -113,7 +126,7 @@ pub(super) fn connections(connections: &[ConnectionStatus], total: u64, truncate
             connection.state.clone(),
             connection.client.to_string(),
             connection.service.to_string(),
-            connection.server.to_string(),
+            bracketed(connection.server),
             count(connection.packets),
             if connection.is_template {
                 "all".to_owned()
@@ -229,6 +242,27 @@ TCP  192.0.2.10:80 wlc                                 0       0      0 B
   -> 10.0.0.3      Tunnel           1     12 1.23M    99   12.3M 7.00 GiB 1500 no ARP from 10.0.0.3
   -> 10.0.0.2      gue:6080:+c      0     12 1.23M    99   12.3M 7.00 GiB    - quiesced
   -> 10.0.0.1      Tunnel           1     12 1.23M    99   12.3M 7.00 GiB 1500 up lan";
+
+    #[test]
+    fn ipv6_addresses_stand_in_brackets() {
+        let unresolved = NextHopStatus::Unresolved {
+            port: "lan".to_owned(),
+            address: "fe80::1".parse().unwrap(),
+        };
+        let service = ServiceStatus {
+            key: ServiceKey::Vip {
+                protocol: Protocol::Tcp,
+                address: "[2001:db8:ff::10]:80".parse().unwrap(),
+            },
+            options: ServiceOptions::from(SchedulerKind::Wlc),
+            servers: vec![server("2001:db8:2::11", 1, unresolved)],
+            statistics: Statistics::default(),
+        };
+        let text = services(&[service]);
+        assert!(text.contains("TCP  [2001:db8:ff::10]:80 "), "{text}");
+        assert!(text.contains("  -> [2001:db8:2::11] "), "{text}");
+        assert!(text.ends_with("no answer from fe80::1"), "{text}");
+    }
 
     #[test]
     fn one_packet_scheduling_is_shown_as_ops() {
