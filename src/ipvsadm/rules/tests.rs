@@ -8,8 +8,10 @@ use crate::{
     service::{ClientMask, GueChecksum, PERSISTENCE_S_MAX, Persistence, Protocol, TunnelKind},
 };
 
-/// Recorded in `09_formats`, without what a director cannot have.
+/// Recorded in `09_formats`, but for IPv6.
 const RECORDED: &str = "\
+-A -t 198.51.100.10:0 -s rr -p 360
+-a -t 198.51.100.10:0 -r 10.0.0.11:0 -i -w 1 --tun-type ipip
 -A -t 198.51.100.10:80 -s wlc
 -a -t 198.51.100.10:80 -r 10.0.0.11:80 -i -w 3 --tun-type ipip
 -a -t 198.51.100.10:80 -r 10.0.0.12:80 -i -w 2 --tun-type ipip
@@ -17,10 +19,15 @@ const RECORDED: &str = "\
 -A -t 198.51.100.10:443 -s sh -b sh-fallback,sh-port
 -a -t 198.51.100.10:443 -r 10.0.0.11:443 -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum
 -a -t 198.51.100.10:443 -r 10.0.0.12:443 -i -w 1 --tun-type gue --tun-port 6080 --tun-csum
+-a -t 198.51.100.10:443 -r 10.0.0.13:443 -i -w 1 --tun-type gue --tun-port 6080 --tun-remcsum
 -a -t 198.51.100.10:443 -r 10.0.0.14:443 -i -w 1 --tun-type gre --tun-csum
+-A -t 198.51.100.10:8080 -s mh -p 300 -M 255.255.255.0 -b mh-fallback,mh-port
+-a -t 198.51.100.10:8080 -r 10.0.0.11:8080 -i -w 1 --tun-type gre --tun-nocsum
 -A -u 198.51.100.10:53 -s rr -o
 -a -u 198.51.100.10:53 -r 10.0.0.12:53 -i -w 1 --tun-type ipip
 -A --sctp-service 198.51.100.10:132 -s lc
+-A -f 5 -s wrr
+-a -f 5 -r 10.0.0.12:0 -i -w 7 --tun-type ipip
 ";
 
 /// The services as a director that was given them would tell: its lists have
