@@ -250,6 +250,8 @@ fn options() -> Options {
         vips: vec![VIP.into(), OTHER_VIP.into()],
         local: SERVER.into(),
         directors: vec![format!("{CLIENT}/32").parse().unwrap()],
+        gre: false,
+        gue_l4_port: None,
         tun_name: Options::TUN_NAME_DEFAULT.to_owned(),
     }
 }

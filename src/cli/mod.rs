@@ -111,6 +111,12 @@ struct RealserverArguments {
     /// Take packets only from directors in this network; repeat for more [default: from anybody]
     #[arg(long = "director", value_name = "NETWORK")]
     directors: Vec<IpNet>,
+    /// Take packets wrapped in GRE, too
+    #[arg(long)]
+    gre: bool,
+    /// Take packets wrapped in GUE, too, at this UDP port
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    gue_port: Option<u16>,
     /// Name of the TUN device to make
     #[arg(long, value_name = "NAME", default_value = Options::TUN_NAME_DEFAULT)]
     tun: String,
@@ -209,6 +215,8 @@ fn decapsulate(arguments: RealserverArguments) -> Result<(), Box<dyn Error>> {
         vips: arguments.vips,
         local: arguments.local,
         directors: arguments.directors,
+        gre: arguments.gre,
+        gue_l4_port: arguments.gue_port,
         tun_name: arguments.tun,
     };
     let summary = realserver::run(&options, &Signals::of_process()?)?;

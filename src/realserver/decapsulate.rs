@@ -18,6 +18,9 @@ use ipnet::IpNet;
 use crate::wire::{
     IpProtocol,
     checksum::Sum,
+    ethernet::EtherType,
+    gre::GreHeader,
+    gue::GueHeader,
     ipv4::{Ipv4Header, Ipv4HeaderMut},
     ipv6::{self, Ipv6Header, Ipv6HeaderMut},
 };
@@ -37,7 +40,7 @@ pub struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum DropReason {
-    /// The outer header is not a whole IPv4 header of protocol 4 or 41.
+    /// The outer header is not a whole IPv4 header of protocol 4, 41 or 47.
     OuterHeader,
     /// The outer header's checksum is wrong.
     OuterChecksum,
@@ -65,11 +68,16 @@ pub enum DropReason {
     /// Congestion was signalled on the way to a sender that does not
     /// understand the signal (RFC 6040 section 4.2).
     CongestionUnheard,
+    /// The GRE or GUE header is cut short, has what is not known here, or says
+    /// that neither IPv4 nor IPv6 follows.
+    TunnelHeader,
+    /// The GRE header's checksum is wrong.
+    TunnelChecksum,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::OuterHeader,
         Self::OuterChecksum,
         Self::OuterTruncated,
@@ -82,6 +90,8 @@ impl DropReason {
         Self::NotAVip,
         Self::MartianSource,
         Self::CongestionUnheard,
+        Self::TunnelHeader,
+        Self::TunnelChecksum,
     ];
 
     /// How it is named in tables.
@@ -99,6 +109,8 @@ impl DropReason {
             Self::NotAVip => "not_a_vip",
             Self::MartianSource => "martian_source",
             Self::CongestionUnheard => "congestion_unheard",
+            Self::TunnelHeader => "tunnel_header",
+            Self::TunnelChecksum => "tunnel_checksum",
         }
     }
 }
@@ -122,7 +134,10 @@ pub fn decapsulate<'a>(packet: &'a mut [u8], rules: &Rules) -> Result<&'a mut [u
     let (header_len, total_len) = (outer.header_len(), usize::from(outer.total_len()));
     let (source, protocol) = (outer.source(), outer.protocol());
     let outer_ecn = Some(outer.ecn());
-    if !matches!(protocol, IpProtocol::IPIP | IpProtocol::IPV6) {
+    if !matches!(
+        protocol,
+        IpProtocol::IPIP | IpProtocol::IPV6 | IpProtocol::GRE
+    ) {
         return Err(DropReason::OuterHeader);
     }
     if !outer.is_checksum_correct() {
@@ -141,11 +156,7 @@ pub fn decapsulate<'a>(packet: &'a mut [u8], rules: &Rules) -> Result<&'a mut [u
     let inner = packet
         .get_mut(header_len..total_len)
         .ok_or(DropReason::OuterHeader)?;
-    if protocol == IpProtocol::IPV6 {
-        take_ipv6(inner, outer_ecn, rules)
-    } else {
-        take_ipv4(inner, outer_ecn, rules)
-    }
+    take(inner, protocol, outer_ecn, rules)
 }
 
 /// Returns the inner packet of `payload`, what an outer IPv6 packet from
@@ -163,11 +174,60 @@ pub fn decapsulate_from_ipv6<'a>(
     rules: &Rules,
 ) -> Result<&'a mut [u8], DropReason> {
     check_director(source.into(), rules)?;
+    take(payload, protocol, None, rules)
+}
+
+/// Returns the inner packet of `payload`, what a UDP datagram from `source` to
+/// the port for GUE carried. As over IPv6, the outer header is not to be seen.
+///
+/// # Errors
+/// The reason for which a kernel, too, would drop the packet.
+pub fn decapsulate_gue<'a>(
+    payload: &'a mut [u8],
+    source: IpAddr,
+    rules: &Rules,
+) -> Result<&'a mut [u8], DropReason> {
+    check_director(source, rules)?;
+    let (header, inner) = GueHeader::parse(payload).map_err(|_| DropReason::TunnelHeader)?;
+    let (protocol, inner_len) = (header.protocol(), inner.len());
+    if !matches!(protocol, IpProtocol::IPIP | IpProtocol::IPV6) {
+        return Err(DropReason::TunnelHeader);
+    }
+    take(last(payload, inner_len)?, protocol, None, rules)
+}
+
+/// The inner packet of what an outer header says is `protocol`.
+fn take<'a>(
+    payload: &'a mut [u8],
+    protocol: IpProtocol,
+    outer_ecn: Option<u8>,
+    rules: &Rules,
+) -> Result<&'a mut [u8], DropReason> {
     match protocol {
-        IpProtocol::IPIP => take_ipv4(payload, None, rules),
-        IpProtocol::IPV6 => take_ipv6(payload, None, rules),
+        IpProtocol::IPIP => take_ipv4(payload, outer_ecn, rules),
+        IpProtocol::IPV6 => take_ipv6(payload, outer_ecn, rules),
+        IpProtocol::GRE => {
+            let (header, inner) =
+                GreHeader::parse(payload).map_err(|_| DropReason::TunnelHeader)?;
+            if !header.is_checksum_correct(inner) {
+                return Err(DropReason::TunnelChecksum);
+            }
+            let (ether_type, inner_len) = (header.protocol(), inner.len());
+            let inner = last(payload, inner_len)?;
+            match ether_type {
+                EtherType::IPV4 => take_ipv4(inner, outer_ecn, rules),
+                EtherType::IPV6 => take_ipv6(inner, outer_ecn, rules),
+                _ => Err(DropReason::TunnelHeader),
+            }
+        }
         _ => Err(DropReason::OuterHeader),
     }
+}
+
+/// The last `len` bytes.
+fn last(payload: &mut [u8], len: usize) -> Result<&mut [u8], DropReason> {
+    let start = payload.len().saturating_sub(len);
+    payload.get_mut(start..).ok_or(DropReason::TunnelHeader)
 }
 
 fn check_director(source: IpAddr, rules: &Rules) -> Result<(), DropReason> {

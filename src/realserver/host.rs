@@ -68,6 +68,8 @@ pub(super) fn kernel_tunnel(
     protocol: IpProtocol,
 ) -> Option<(&'static str, &'static str)> {
     let (module, device) = match (local, protocol) {
+        (IpAddr::V4(_), IpProtocol::GRE) => ("ip_gre", "gre0"),
+        (IpAddr::V6(_), IpProtocol::GRE) => ("ip6_gre", "ip6gre0"),
         (IpAddr::V6(_), _) => ("ip6_tunnel", "ip6tnl0"),
         (IpAddr::V4(_), IpProtocol::IPV6) => ("sit", "sit0"),
         (IpAddr::V4(_), _) => ("ipip", "tunl0"),

@@ -1,7 +1,7 @@
 //! The far end of the tunnel, for a real server whose kernel has no ipip.
 //!
-//! It takes what a director sends (IP protocols 4 and 41) off raw sockets,
-//! strips the outer header ([`mod@decapsulate`]) and hands the inner packet to
+//! It takes what a director sends (IP protocols 4 and 41, and where it is asked
+//! to GRE and GUE) off sockets, strips the outer headers ([`mod@decapsulate`]) and hands the inner packet to
 //! the kernel through a TUN device that has the VIPs. Outer and inner packets
 //! may be of either IP version. The kernel's TCP answers from the
 //! VIP by its ordinary routes: answers neither pass this program nor the
@@ -9,7 +9,7 @@
 //! way, since no packet has to leave the kernel.
 //!
 //! Fragmented outer packets come whole: the kernel reassembles what it
-//! delivers to a raw socket. Over IPv6 such a socket does not show the outer
+//! delivers to a socket. Over IPv6 and for GUE that does not show the outer IP
 //! header, so that congestion signalled between director and real server is
 //! not passed on there. The MTU of the TUN device limits nothing that is
 //! written to it, and the MSS that this host announces follows from the route
@@ -42,7 +42,9 @@ use signal_hook::{
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use self::{
-    decapsulate::{DropReason, Rules, complete_checksum, decapsulate, decapsulate_from_ipv6},
+    decapsulate::{
+        DropReason, Rules, complete_checksum, decapsulate, decapsulate_from_ipv6, decapsulate_gue,
+    },
     tunnel_socket::{Received, TunnelSockets},
 };
 use crate::wire::{IpProtocol, unicast};
@@ -58,6 +60,10 @@ pub struct Options {
     /// anybody who can reach `local` can send packets to the VIPs with made-up
     /// sources, as with the kernel's tunl0.
     pub directors: Vec<IpNet>,
+    /// Whether directors may wrap packets in GRE.
+    pub gre: bool,
+    /// The UDP port at which directors may send packets wrapped in GUE.
+    pub gue_l4_port: Option<u16>,
     /// The name of the TUN device, at most 15 bytes.
     pub tun_name: String,
 }
@@ -261,12 +267,13 @@ impl RealServer {
         let mut protocols: Vec<_> = options.vips.iter().map(protocol_of).collect();
         protocols.sort_unstable_by_key(|protocol| protocol.0);
         protocols.dedup();
+        protocols.extend(options.gre.then_some(IpProtocol::GRE));
         for &protocol in &protocols {
             if let Some((module, device)) = host::kernel_tunnel(options.local, protocol) {
                 return Err(RealServerError::KernelHasTunnel { module, device });
             }
         }
-        let sockets = TunnelSockets::open(options.local, protocols)?;
+        let sockets = TunnelSockets::open(options.local, protocols, options.gue_l4_port)?;
         let settings = host::Settings::hide_vips()?;
         let name = &options.tun_name;
         let fail = |source| RealServerError::Tun {
@@ -359,7 +366,7 @@ fn handle(
     summary: &mut Summary,
 ) {
     summary.received += 1;
-    let (Received::Ipv4(len) | Received::Ipv6(len, ..)) = received;
+    let (Received::Ipv4(len) | Received::Ipv6(len, ..) | Received::Gue(len, _)) = received;
     let Some(packet) = buffer.get_mut(..len) else {
         return;
     };
@@ -368,6 +375,7 @@ fn handle(
         Received::Ipv6(_, source, protocol) => {
             decapsulate_from_ipv6(packet, source, protocol, rules)
         }
+        Received::Gue(_, source) => decapsulate_gue(packet, source, rules),
     };
     let inner = match result {
         Ok(inner) => inner,

@@ -1,5 +1,5 @@
-//! Raw sockets that receive what directors tunnel: one for each IP version
-//! that goes through the tunnel.
+//! Sockets that receive what directors tunnel: a raw one for each protocol of
+//! the outer header, and one over UDP for GUE.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -25,7 +25,7 @@ pub(super) struct TunnelSockets {
     sockets: Vec<TunnelSocket>,
 }
 
-/// A raw socket for one protocol of the outer header.
+/// A socket for one protocol of the outer header; that for UDP is GUE's.
 #[derive(Debug)]
 pub(super) struct TunnelSocket {
     socket: Socket,
@@ -42,18 +42,23 @@ pub(super) enum Received {
     /// So many bytes that followed an outer IPv6 header, whose source this is
     /// and which said that this follows.
     Ipv6(usize, Ipv6Addr, IpProtocol),
+    /// So many bytes that followed an outer UDP header from this address.
+    Gue(usize, IpAddr),
 }
 
 impl TunnelSockets {
     /// Sockets that receive what directors send to `local` with these
-    /// protocols.
+    /// protocols, and to this port of it with GUE.
     pub(super) fn open(
         local: IpAddr,
         protocols: impl IntoIterator<Item = IpProtocol>,
+        gue_l4_port: Option<u16>,
     ) -> Result<Self, RealServerError> {
-        let sockets: Result<_, _> = protocols
-            .into_iter()
-            .map(|protocol| TunnelSocket::open(local, protocol))
+        let raw = protocols.into_iter().map(|protocol| (protocol, 0));
+        let gue = gue_l4_port.map(|l4_port| (IpProtocol::UDP, l4_port));
+        let sockets: Result<_, _> = raw
+            .chain(gue)
+            .map(|(protocol, l4_port)| TunnelSocket::open(local, protocol, l4_port))
             .collect();
         Ok(Self { sockets: sockets? })
     }
@@ -79,19 +84,24 @@ impl TunnelSockets {
 }
 
 impl TunnelSocket {
-    fn open(local: IpAddr, protocol: IpProtocol) -> Result<Self, RealServerError> {
+    fn open(local: IpAddr, protocol: IpProtocol, l4_port: u16) -> Result<Self, RealServerError> {
         let domain = Domain::for_address(SocketAddr::new(local, 0));
         let fail = |source| RealServerError::Socket {
             protocol: protocol.0,
             source,
         };
         let number = Protocol::from(i32::from(protocol.0));
-        let socket = Socket::new(domain, Type::RAW, Some(number)).map_err(fail)?;
+        let kind = if protocol == IpProtocol::UDP {
+            Type::DGRAM
+        } else {
+            Type::RAW
+        };
+        let socket = Socket::new(domain, kind, Some(number)).map_err(fail)?;
         if let Err(error) = set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_LEN) {
             log::warn!("the socket's receive buffer stays at its default length: {error}");
         }
         socket
-            .bind(&SockAddr::from(SocketAddr::new(local, 0)))
+            .bind(&SockAddr::from(SocketAddr::new(local, l4_port)))
             .map_err(|source| RealServerError::Bind { local, source })?;
         let inode = fstat(&socket).map_err(|error| fail(error.into()))?.st_ino;
         Ok(Self {
@@ -112,6 +122,7 @@ impl TunnelSocket {
 
     fn received(&self, len: usize, from: Option<SocketAddrAny>) -> Received {
         match from.map(SocketAddr::try_from) {
+            Some(Ok(from)) if self.protocol == IpProtocol::UDP => Received::Gue(len, from.ip()),
             Some(Ok(SocketAddr::V6(from))) => Received::Ipv6(len, *from.ip(), self.protocol),
             _ => Received::Ipv4(len),
         }

@@ -15,6 +15,7 @@ mod answers;
 mod forwarding;
 mod large_packets;
 mod lifecycle;
+mod narrow_path;
 mod neighbors;
 mod observation;
 mod ports;

@@ -30,6 +30,7 @@ const IPV6_CE: &str = "450200507d2c00003f29ea4b0a0000010a00000b\
     603000000014063f20010db8000c0000000000000000000720010db800ff00000000000000000010\
     9c410050000003e8000000005010faf0b7d60000";
 const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x10);
+const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const DIRECTOR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -162,7 +163,7 @@ fn congestion_for_a_sender_without_ecn_drops() {
 #[test]
 fn other_outer_protocols_and_versions_drop() {
     assert_eq!(
-        decapsulated(changed(SYN, &[(9, 47)], &[0])),
+        decapsulated(changed(SYN, &[(9, 50)], &[0])),
         Err(DropReason::OuterHeader)
     );
     assert_eq!(
@@ -397,7 +398,7 @@ fn packets_of_both_versions_come_out_of_ipv6_as_they_went_in() {
         let out = decapsulated_from_ipv6(inner, protocol, &rules());
         assert_eq!(out, Ok(bytes(inner)));
     }
-    let other = decapsulated_from_ipv6(&SYN[40..], IpProtocol::GRE, &rules());
+    let other = decapsulated_from_ipv6(&SYN[40..], IpProtocol::UDP, &rules());
     assert_eq!(other, Err(DropReason::OuterHeader));
 }
 
@@ -427,4 +428,65 @@ fn a_prepared_checksum_over_ipv6_is_finished() {
     assert!(complete_checksum(&mut packet));
     assert_eq!(packet, finished);
     assert!(!complete_checksum(&mut packet));
+}
+
+/// Step 1 of recording `11_gre_nocsum`.
+const GRE: &str = "45000040000040003f2f27840a0000010a00000b00000800\
+    45000028123440003f06c356cb007107c633640a9c410050000003e8000000005002faf0ae320000";
+/// Of recording `r_tun_01`: GRE with a checksum, to another real server.
+const GRE_CHECKED: &str = "45000038000040003f2f278b0a0000010a00000c80000800df4f0000\
+    4500001c089940003f11cc01cb0071f8c633640ac07800350008d7f9";
+
+#[test]
+fn recorded_gre_packets_come_out_as_they_went_in() {
+    assert_eq!(decapsulated(bytes(GRE)), Ok(bytes(&GRE[48..])));
+    let local = bytes(GRE_CHECKED)[16..20].try_into().unwrap();
+    let rules = Rules {
+        local: Ipv4Addr::from_octets(local).into(),
+        ..rules()
+    };
+    let mut packet = bytes(GRE_CHECKED);
+    let inner = decapsulate(&mut packet, &rules).unwrap();
+    assert_eq!(inner, bytes(&GRE_CHECKED[56..]));
+    let mut packet = changed(GRE_CHECKED, &[(55, 0x55)], &[]);
+    let wrong = decapsulate(&mut packet, &rules);
+    assert_eq!(wrong, Err(DropReason::TunnelChecksum));
+}
+
+#[test]
+fn congestion_on_the_way_of_gre_is_heard() {
+    // Inner ECT(0), outer CE.
+    let packet = changed(GRE, &[(1, 3), (25, 2)], &[0, 24]);
+    assert_eq!(decapsulated(packet).unwrap()[1], 3);
+}
+
+#[test]
+fn gre_and_gue_headers_that_are_not_known_drop() {
+    // A key, and an Ethernet frame.
+    for change in [(20, 0x20), (22, 0x65)] {
+        let packet = changed(GRE, &[change], &[]);
+        assert_eq!(decapsulated(packet), Err(DropReason::TunnelHeader));
+    }
+    // Extension fields, ESP, and nothing.
+    for payload in ["01040020", "00320000", "0004"] {
+        let out = decapsulate_gue(&mut bytes(payload), DIRECTOR.into(), &rules())
+            .map(|inner| inner.to_vec());
+        assert_eq!(out, Err(DropReason::TunnelHeader));
+    }
+}
+
+#[test]
+fn packets_of_both_versions_come_out_of_gue_as_they_went_in() {
+    for (header, inner) in [("00040000", &SYN[40..]), ("00290000", &IPV6_CE[40..])] {
+        let mut payload = bytes(&[header, inner].concat());
+        let out = decapsulate_gue(&mut payload, DIRECTOR.into(), &rules());
+        assert_eq!(out.map(|inner| inner.to_vec()), Ok(bytes(inner)));
+    }
+    let mut payload = bytes(&["00040000", &SYN[40..]].concat());
+    let limited = Rules {
+        directors: vec!["192.0.2.0/24".parse().unwrap()],
+        ..rules()
+    };
+    let out = decapsulate_gue(&mut payload, DIRECTOR.into(), &limited);
+    assert_eq!(out, Err(DropReason::UnknownDirector));
 }

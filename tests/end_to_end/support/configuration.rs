@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::lab::{DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, rip};
+use super::lab::{BEHIND_ROUTER, CLIENT_LAN, DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, rip};
 
 /// A configuration file, as far as tests differ in it.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Configuration {
     pub(crate) expire_nodest_conn: bool,
     /// Services at VIPs of their own, in 198.18.0.0/16.
     pub(crate) more_services: u16,
+    /// Keys of each real server about its tunnel, a line each.
+    pub(crate) tunnel: &'static str,
     /// Whether the services stand in a file of ipvsadm.
     pub(crate) in_rules: bool,
 }
@@ -33,6 +35,16 @@ impl Configuration {
         parts.push(port("lan", &self.lan, DIRECTOR_LAN));
         if let Some(vlan) = self.vlan {
             parts.push(format!("vlan = {vlan}\n"));
+        }
+        if self
+            .servers
+            .iter()
+            .any(|(number, _)| *number == BEHIND_ROUTER)
+        {
+            let rip = rip(BEHIND_ROUTER);
+            parts.push(format!(
+                "[[route]]\nto = \"{rip}/32\"\nvia = \"{CLIENT_LAN}\"\n"
+            ));
         }
         if self.in_rules {
             return parts.concat();
@@ -92,8 +104,9 @@ impl Configuration {
             .iter()
             .map(|&(number, weight)| {
                 format!(
-                    "[[service.real_server]]\naddress = \"{}\"\nweight = {weight}\n",
-                    rip(number)
+                    "[[service.real_server]]\naddress = \"{}\"\nweight = {weight}\n{}",
+                    rip(number),
+                    self.tunnel
                 )
             })
             .collect();

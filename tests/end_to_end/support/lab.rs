@@ -35,7 +35,11 @@ pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 pub(crate) const DIRECTOR_WAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(crate) const DIRECTOR_LAN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const CLIENT_WAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
-const CLIENT_LAN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+pub(crate) const CLIENT_LAN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+/// The router's address towards the real server behind it.
+const ROUTER_NARROW: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 254);
+/// The number of that real server.
+pub(crate) const BEHIND_ROUTER: u8 = 200;
 
 /// How the director is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +146,43 @@ impl Lab {
         namespace.ip(&format!("address add {rip}/24 dev eth0"));
         namespace.ip(&format!("route add default via {CLIENT_LAN}"));
         let decapsulation = self.decapsulate(&namespace, rip);
+        self.start_server(namespace, number, decapsulation);
+    }
+
+    /// Adds the real server [`BEHIND_ROUTER`], at 10.0.1.1. The client is the
+    /// router on the way to it, over a link that takes `mtu` bytes; the server
+    /// does not know, and takes what directors send in any tunnel.
+    ///
+    /// `false`, with the reason printed, where a kernel tunnel is in the way.
+    pub(crate) fn add_server_behind_narrow_link(&mut self, test: &str, mtu: u16) -> bool {
+        let number = BEHIND_ROUTER;
+        let namespace = Namespace::create(format!("{}s{number}", self.prefix));
+        for device in ["tunl0", "gre0"] {
+            let setting = format!("/proc/sys/net/ipv4/conf/{device}");
+            if namespace.inside(|| Path::new(&setting).exists()) {
+                skipped(
+                    test,
+                    &format!("this kernel has {device}, which takes the packets itself"),
+                );
+                return false;
+            }
+        }
+        let link = format!("server{number}");
+        namespace.connect("eth0", &self.client, &link);
+        self.client.ip(&format!("link set {link} mtu {mtu}"));
+        self.client
+            .ip(&format!("address add {ROUTER_NARROW}/24 dev {link}"));
+        self.client
+            .inside(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+        let rip = rip(number);
+        namespace.ip(&format!("address add {rip}/24 dev eth0"));
+        namespace.ip(&format!("route add default via {ROUTER_NARROW}"));
+        let decapsulation = self.run_realserver(&namespace, rip, &["--gre", "--gue-port", "6080"]);
+        self.start_server(namespace, number, Some(decapsulation));
+        true
+    }
+
+    fn start_server(&mut self, namespace: Namespace, number: u8, decapsulation: Option<Process>) {
         wait_for("the real server has the VIP", || {
             namespace.inside(|| UdpSocket::bind((VIP, 0)).is_ok())
         });
@@ -167,6 +208,10 @@ impl Lab {
             });
             return None;
         }
+        Some(self.run_realserver(namespace, rip, &[]))
+    }
+
+    fn run_realserver(&self, namespace: &Namespace, rip: Ipv4Addr, options: &[&str]) -> Process {
         let (vip, local, director) = (
             VIP.to_string(),
             rip.to_string(),
@@ -182,7 +227,8 @@ impl Lab {
             "--director",
             &director,
         ];
-        Some(namespace.spawn(&words, &self.path(&format!("{}.log", namespace.name))))
+        let words = [&words[..], options].concat();
+        namespace.spawn(&words, &self.path(&format!("{}.log", namespace.name)))
     }
 
     /// The namespace of a real server.
@@ -245,6 +291,7 @@ impl Lab {
             servers: numbers.map(|number| (number, 1)).collect(),
             expire_nodest_conn: false,
             more_services: 0,
+            tunnel: "",
             in_rules: false,
         }
     }
@@ -273,5 +320,9 @@ impl Lab {
 
 /// Address of a real server.
 pub(super) fn rip(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, 10 + number)
+    if number == BEHIND_ROUTER {
+        Ipv4Addr::new(10, 0, 1, 1)
+    } else {
+        Ipv4Addr::new(10, 0, 0, 10 + number)
+    }
 }

@@ -15,6 +15,6 @@ pub(crate) use self::{
     director::{Director, run_to_its_end},
     http::{Connection, receive},
     icmp::IcmpSocket,
-    lab::{DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, skipped},
+    lab::{BEHIND_ROUTER, DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, skipped},
     namespace::{has_program, wait_for, wait_long_for},
 };
