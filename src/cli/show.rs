@@ -7,6 +7,7 @@ mod services;
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::{
     config::CONTROL_SOCKET_DEFAULT,
@@ -47,7 +48,8 @@ enum What {
         /// How many at most
         #[arg(long, value_name = "N", default_value_t = CONNECTIONS_SHOWN_DEFAULT)]
         limit: usize,
-        /// Only those of this service: 192.0.2.10:80 (TCP) or udp/192.0.2.10:53
+        /// Only those of this service: 192.0.2.10:80 (TCP), udp/192.0.2.10:53, tcp/192.0.2.0/28:80,
+        /// or by firewall mark: fwmark/5 (IPv4), fwmark6/5
         #[arg(long)]
         service: Option<ServiceFilter>,
     },
@@ -148,17 +150,39 @@ impl FromStr for ServiceFilter {
             Some(("tcp", address)) => (Protocol::Tcp, address),
             Some(("udp", address)) => (Protocol::Udp, address),
             Some(("sctp", address)) => (Protocol::Sctp, address),
+            Some((family @ ("fwmark" | "fwmark6"), number)) => {
+                let fwmark = number.parse().map_err(|_| {
+                    format!("\"{number}\" is no firewall mark; write fwmark/5 or fwmark6/5")
+                })?;
+                let ipv6 = family == "fwmark6";
+                return Ok(Self(ServiceKey::Mark { fwmark, ipv6 }));
+            }
             Some((protocol, _)) => {
                 return Err(format!(
                     "there is no protocol \"{protocol}\"; write tcp, udp or sctp"
                 ));
             }
         };
+        if let Some((network, l4_port)) = network_and_port(address) {
+            return Ok(Self(ServiceKey::Network {
+                protocol,
+                network,
+                l4_port,
+            }));
+        }
         let address: SocketAddr = address.parse().map_err(|_| {
             format!("\"{address}\" is not VIP:port; write 192.0.2.10:80 or udp/192.0.2.10:53")
         })?;
         Ok(Self(ServiceKey::at(protocol, address)))
     }
+}
+
+/// A network of VIPs with the service port: `192.0.2.0/28:80`.
+fn network_and_port(text: &str) -> Option<(IpNet, u16)> {
+    let (network, l4_port) = text.rsplit_once(':')?;
+    let brackets: &[char] = &['[', ']'];
+    let network: IpNet = network.trim_matches(brackets).parse().ok()?;
+    Some((network.trunc(), l4_port.parse().ok()?))
 }
 
 /// Why nothing is shown.
@@ -251,6 +275,18 @@ mod tests {
         };
         assert_eq!(parse("192.0.2.10:80").unwrap(), "TCP 192.0.2.10:80");
         assert_eq!(parse("udp/192.0.2.10:53").unwrap(), "UDP 192.0.2.10:53");
+        assert_eq!(parse("tcp/192.0.2.0/28:80").unwrap(), "TCP 192.0.2.0/28:80");
+        assert_eq!(
+            parse("udp/[2001:db8::/64]:53").unwrap(),
+            "UDP [2001:db8::/64]:53"
+        );
+        assert_eq!(parse("fwmark/5").unwrap(), "FWM 5");
+        assert_eq!(parse("fwmark6/5").unwrap(), "FWM 5 IPv6");
+        assert!(
+            parse("fwmark/five")
+                .unwrap_err()
+                .contains("is no firewall mark")
+        );
         assert_eq!(
             parse("tcp/[2001:db8::1]:80").unwrap(),
             "TCP [2001:db8::1]:80"

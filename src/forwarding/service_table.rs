@@ -172,6 +172,8 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         scheduler::SchedulerKind,
@@ -216,6 +218,89 @@ mod tests {
             protocol: Protocol::Tcp,
         };
         Some(table.find(&address)?.1.key)
+    }
+
+    fn any_key() -> impl Strategy<Value = ServiceKey> {
+        let fields = (
+            prop::sample::select(Protocol::ALL.to_vec()),
+            (0..3_u8, 0..8_u8),
+            prop::sample::select(vec![23, 24, 29, 30, 32]),
+            any_port(),
+        );
+        fields.prop_map(|(protocol, (third, fourth), len, l4_port)| {
+            let address = [10, 0, third, fourth].into();
+            match len {
+                32 => ServiceKey::at(protocol, (address, l4_port).into()),
+                len => ServiceKey::Network {
+                    protocol,
+                    network: IpNet::new(address, len).unwrap().trunc(),
+                    l4_port,
+                },
+            }
+        })
+    }
+
+    fn any_port() -> impl Strategy<Value = u16> {
+        prop::sample::select(vec![0, 20, 21, 80, 1023, 1024, 2000])
+    }
+
+    /// How well a service fits a packet: the smaller network first, and in it
+    /// the order of ports. `None` when it does not.
+    fn fit(key: &ServiceKey, packet: &ServiceAddress) -> Option<(u8, u8)> {
+        let vips = key.vips().filter(|vips| vips.contains(&packet.vip))?;
+        if key.protocol() != Some(packet.protocol) {
+            return None;
+        }
+        let may_be_ftp_data =
+            packet.protocol == Protocol::Tcp && (packet.l4_port == 20 || packet.l4_port >= 1024);
+        let rank = match key.l4_port() {
+            port if port == packet.l4_port => 3,
+            21 if may_be_ftp_data => 2,
+            0 => 1,
+            _ => return None,
+        };
+        Some((vips.prefix_len(), rank))
+    }
+
+    proptest! {
+        #[test]
+        fn the_service_that_fits_best_is_found(
+            changes in prop::collection::vec((0..8_u32, prop::option::of(any_key())), 0..20),
+            packets in prop::collection::vec((any_key(), any_port()), 30),
+        ) {
+            let mut table = ServiceTable::default();
+            let mut list: [Option<ServiceKey>; 8] = [None; 8];
+            for (slot, key) in changes {
+                match key {
+                    // One service stands in one slot only, as the management
+                    // thread sees to it.
+                    Some(key) if !list.contains(&Some(key)) => {
+                        table.set(ServiceIndex(slot), service(key));
+                        list[slot as usize] = Some(key);
+                    }
+                    Some(_) => {}
+                    None => {
+                        table.remove(ServiceIndex(slot));
+                        list[slot as usize] = None;
+                    }
+                }
+            }
+            for (key, l4_port) in packets {
+                let packet = ServiceAddress {
+                    vip: key.address(),
+                    l4_port,
+                    protocol: key.protocol().unwrap(),
+                };
+                let expected = list
+                    .iter()
+                    .flatten()
+                    .filter(|key| fit(key, &packet).is_some())
+                    .max_by_key(|key| fit(key, &packet));
+                let found = table.find(&packet).map(|(_, service)| service.key);
+                prop_assert_eq!(found.as_ref(), expected, "{:?}", packet);
+            }
+            prop_assert_eq!(table.is_empty(), list.iter().all(Option::is_none));
+        }
     }
 
     #[test]

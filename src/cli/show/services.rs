@@ -297,6 +297,28 @@ TCP  192.0.2.10:80 wlc                                 0       0      0 B
         assert!(text.lines().all(|line| line.len() <= 100));
     }
 
+    #[test]
+    fn a_template_of_a_mark_belongs_to_no_protocol_and_no_worker() {
+        let template = ConnectionStatus {
+            worker: 0,
+            protocol: None,
+            is_template: true,
+            client: "203.0.113.7:0".parse().unwrap(),
+            service: "0.0.0.6:0".parse().unwrap(),
+            server: "10.0.0.13".parse().unwrap(),
+            state: "NONE".to_owned(),
+            expires_ms: 99_000,
+            packets: 0,
+        };
+        assert_eq!(
+            connections(&[template], 1, false),
+            "\
+Pro Expire State Source        Virtual   Destination Packets Worker
+IP   01:39 NONE  203.0.113.7:0 0.0.0.6:0 10.0.0.13         0    all
+1 shown of 1 in all tables"
+        );
+    }
+
     const CONNECTIONS: &str = "\
 Pro Expire State       Source               Virtual          Destination    Packets Worker
 TCP  14:59 ESTABLISHED 198.51.100.200:65535 192.0.2.100:8080 10.100.100.100      17      3
