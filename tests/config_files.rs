@@ -248,7 +248,7 @@ fn services_in_the_language_of_ipvsadm_stand_behind_those_of_the_file() {
 #[test]
 fn samples_are_accepted_without_a_warning() {
     let samples = samples();
-    assert_eq!(samples.len(), 5, "{samples:?}");
+    assert_eq!(samples.len(), 6, "{samples:?}");
     for path in samples {
         let loaded =
             config::load_for(&path, &machine()).unwrap_or_else(|errors| panic!("{errors}"));
@@ -384,6 +384,49 @@ fn ports_are_as_written() {
     );
     assert_eq!(ports[1].name, "inside");
     assert_eq!(ports.len(), 2);
+}
+
+#[test]
+fn ipv6_is_read_wherever_ipv4_is() {
+    let text = fs::read_to_string(root().join("dpdk-config/ipv4-and-ipv6.toml")).unwrap();
+    let neighbor = "[[neighbor]]\nport = \"outside\"\naddress = \"fe80::1\"\n\
+                    mac = \"02:00:00:00:00:fe\"\n";
+    let config = parse(&format!("{text}{neighbor}"));
+    let addresses: Vec<_> = config.ports[0]
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(addresses, ["192.0.2.10/24", "2001:db8:1::10/64"]);
+    let route = &config.routes[1];
+    assert_eq!(route.to.to_string(), "::/0");
+    assert_eq!(
+        route.action,
+        RouteAction::Forward {
+            via: Some("fe80::1".parse().unwrap()),
+            port: 0,
+            source: None,
+            mtu: None,
+        }
+    );
+    assert_eq!(config.neighbors[0].address.to_string(), "fe80::1");
+    let services: Vec<_> = config
+        .services
+        .iter()
+        .map(|service| service.key.to_string())
+        .collect();
+    assert_eq!(
+        services,
+        ["TCP [2001:db8:ff::10]:443", "TCP 198.51.100.10:443"]
+    );
+    for service in &config.services {
+        let servers: Vec<_> = service
+            .servers
+            .iter()
+            .map(|(key, _)| key.to_string())
+            .collect();
+        assert_eq!(servers, ["2001:db8:2::11", "10.0.0.12"]);
+    }
 }
 
 #[test]
