@@ -1,6 +1,11 @@
 //! Packets that come to another worker than the one that has their connection.
 
-use pointsman::{scheduler::SchedulerKind, service::Tunables};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Barrier,
+};
+
+use pointsman::{director::Director, io::PortIndex, scheduler::SchedulerKind, service::Tunables};
 
 use crate::{
     decode::one_hop_on,
@@ -271,5 +276,78 @@ fn a_new_flow_needs_no_room_in_a_full_queue() {
     assert_eq!(opened, elsewhere.len() as u64);
     lab.settle();
     lab.advance(6_000);
+    lab.assert_everything_is_accounted_for();
+}
+
+/// Workers on threads of their own, which see each other's packets in whatever
+/// order: whole packets of each flow come to one of them, its fragments to
+/// another, and nobody knows which is first.
+#[test]
+fn workers_in_parallel_agree_on_one_server_for_each_flow() {
+    const WORKERS: usize = 4;
+    const FLOWS: u16 = 320;
+    let mut lab = lab_of(WORKERS);
+    let mut frames = vec![Vec::new(); WORKERS];
+    for round in 0..4 {
+        for flow in 0..FLOWS {
+            let client_port = 1000 + flow;
+            let at = |share: u16| usize::from(share) % WORKERS;
+            let whole = udp(client_port, 53, b"whole").frame();
+            let id = round * FLOWS + flow;
+            let fragments = cut(&datagram(id, client_port, 1200), 800);
+            let fragments = fragments.iter().map(Ip::frame);
+            frames[at(flow)].push(whole);
+            frames[at(flow / 4)].extend(fragments);
+        }
+    }
+    let (now, steps) = (lab.now, frames.iter().map(|of| of.len().div_ceil(8)).max());
+    let Lab {
+        network,
+        director: Director { workers, .. },
+        ..
+    } = &mut lab;
+    let network = &*network;
+    let step = &Barrier::new(WORKERS);
+    std::thread::scope(|scope| {
+        for ((index, worker), frames) in (0..).zip(workers.iter_mut()).zip(&frames) {
+            scope.spawn(move || {
+                let mut chunks = frames.chunks(8);
+                // In step, so that no queue runs full, but not within a step.
+                for _ in 0..steps.unwrap() + 8 {
+                    step.wait();
+                    for frame in chunks.next().unwrap_or_default() {
+                        assert!(network.send(PortIndex(0), index, frame));
+                        worker.turn(now);
+                    }
+                    for _ in 0..8 {
+                        worker.turn(now);
+                    }
+                }
+            });
+        }
+    });
+    lab.settle();
+    assert_eq!(lab.counter("handoff_queue_full"), 0);
+    let sent = lab.take_sent();
+    assert_eq!(sent.len(), usize::from(FLOWS) * 4 * 3);
+    let mut servers = BTreeMap::<u16, BTreeSet<u8>>::new();
+    for (_, frame) in &sent {
+        let (host, packet) = inner(frame);
+        let id = u16::from_be_bytes([packet[4], packet[5]]);
+        let flags = u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff;
+        let flow = if flags == 0 {
+            u16::from_be_bytes([packet[20], packet[21]]) - 1000
+        } else {
+            id % FLOWS
+        };
+        servers.entry(flow).or_default().insert(host);
+    }
+    assert_eq!(servers.len(), usize::from(FLOWS));
+    let torn: Vec<_> = servers
+        .iter()
+        .filter(|(_, hosts)| hosts.len() > 1)
+        .collect();
+    assert!(torn.is_empty(), "{torn:?}");
+    assert_eq!(lab.counter("connections_opened"), u64::from(FLOWS));
     lab.assert_everything_is_accounted_for();
 }
