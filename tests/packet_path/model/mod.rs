@@ -2,6 +2,7 @@
 //! over random sequences of packets, commands and time.
 
 mod connections;
+mod hashing;
 mod schedulers;
 
 use schedulers::{Scheduler, Server};

@@ -27,6 +27,8 @@ pub(super) struct Scheduler {
     cursor: Option<usize>,
     /// wrr's "cw".
     current: u32,
+    /// The hosts that serve the VIP in lblc (one) and lblcr (the newest first).
+    local: Vec<u8>,
 }
 
 impl Scheduler {
@@ -36,6 +38,7 @@ impl Scheduler {
             servers: Vec::new(),
             cursor: None,
             current: 0,
+            local: Vec::new(),
         }
     }
 
@@ -67,6 +70,7 @@ impl Scheduler {
             self.kind = kind;
             self.cursor = None;
             self.current = self.top();
+            self.local.clear();
         }
     }
 
@@ -124,6 +128,7 @@ impl Scheduler {
             SchedulerKind::Ovf => self.heaviest(|server| {
                 server.weight > 0 && active(server) <= u64::from(server.weight)
             })?,
+            SchedulerKind::Lblc | SchedulerKind::Lblcr => self.local_one(&overhead),
             kind => unreachable!("{kind} is not modelled"),
         };
         Some(self.servers[at].host)
@@ -147,6 +152,45 @@ impl Scheduler {
                 return at;
             }
         }
+    }
+
+    /// One of the hosts that serve the VIP already, unless all are gone,
+    /// quiesced or have too much to do while others idle.
+    fn local_one(&mut self, overhead: &impl Fn(u8) -> u64) -> usize {
+        let per_weight = |server: &Server| (overhead(server.host), u64::from(server.weight));
+        let active = |server: &Server| overhead(server.host) / 256;
+        let members: Vec<usize> = self
+            .local
+            .iter()
+            .filter_map(|host| self.position(*host))
+            .filter(|at| self.servers[*at].weight > 0)
+            .collect();
+        let is_least = |at: &&usize| {
+            let (load_a, weight_a) = per_weight(&self.servers[**at]);
+            members.iter().all(|other| {
+                let (load_b, weight_b) = per_weight(&self.servers[*other]);
+                load_a * weight_b <= load_b * weight_a
+            })
+        };
+        let somebody_idles = self
+            .servers
+            .iter()
+            .any(|server| active(server) * 2 < u64::from(server.weight));
+        let chosen = members.iter().find(is_least).copied().filter(|at| {
+            let server = &self.servers[*at];
+            !(active(server) > u64::from(server.weight) && somebody_idles)
+        });
+        if let Some(at) = chosen {
+            return at;
+        }
+        let at = self.least(per_weight);
+        let host = self.servers[at].host;
+        if self.kind == SchedulerKind::Lblc {
+            self.local = vec![host];
+        } else if !self.local.contains(&host) {
+            self.local.insert(0, host);
+        }
+        at
     }
 
     fn shortest_delay(&self, active: impl Fn(&Server) -> u64) -> usize {
@@ -179,8 +223,9 @@ impl Scheduler {
     }
 }
 
-/// The others need more than the list and the loads; the recordings judge them.
-const MODELLED: [SchedulerKind; 8] = [
+/// Those that go by the list and the loads. sh and dh, which hash, are in a
+/// model of their own; mh is judged by recordings, twos picks at random.
+const MODELLED: [SchedulerKind; 10] = [
     SchedulerKind::Rr,
     SchedulerKind::Wrr,
     SchedulerKind::Lc,
@@ -189,6 +234,8 @@ const MODELLED: [SchedulerKind; 8] = [
     SchedulerKind::Nq,
     SchedulerKind::Fo,
     SchedulerKind::Ovf,
+    SchedulerKind::Lblc,
+    SchedulerKind::Lblcr,
 ];
 
 #[derive(Clone, Debug)]
