@@ -28,6 +28,10 @@ pub trait FlowKey: Copy + Eq + Zeroable + Debug + Send + Sync + 'static {
 
     /// The flow in a form that both IP versions share.
     fn endpoints(&self) -> Endpoints;
+
+    /// The flow that the packets in the other direction seem to belong to.
+    #[must_use]
+    fn reversed(self) -> Self;
 }
 
 /// A flow of either IP version, for everything but the connection table.
@@ -58,18 +62,6 @@ pub struct FlowKeyV4 {
 }
 
 impl FlowKeyV4 {
-    /// The flow that the packets in the other direction seem to belong to.
-    #[must_use]
-    pub const fn reversed(self) -> Self {
-        Self {
-            client: self.vip,
-            vip: self.client,
-            client_port: self.service_port,
-            service_port: self.client_port,
-            protocol: self.protocol,
-        }
-    }
-
     /// The flow from `client` to `service` of IP protocol `protocol`.
     pub fn new(client: SocketAddrV4, service: SocketAddrV4, protocol: u8) -> Self {
         Self {
@@ -111,6 +103,16 @@ impl FlowKey for FlowKeyV4 {
         Endpoints {
             client: self.client_address().into(),
             service: self.service_address().into(),
+            protocol: self.protocol,
+        }
+    }
+
+    fn reversed(self) -> Self {
+        Self {
+            client: self.vip,
+            vip: self.client,
+            client_port: self.service_port,
+            service_port: self.client_port,
             protocol: self.protocol,
         }
     }
@@ -214,6 +216,16 @@ impl FlowKey for FlowKeyV6 {
         Endpoints {
             client: self.client_address().into(),
             service: self.service_address().into(),
+            protocol: self.protocol,
+        }
+    }
+
+    fn reversed(self) -> Self {
+        Self {
+            client: self.vip,
+            vip: self.client,
+            client_port: self.service_port,
+            service_port: self.client_port,
             protocol: self.protocol,
         }
     }

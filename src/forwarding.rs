@@ -242,6 +242,9 @@ pub struct ServerForwarding {
     pub path: Path,
     /// Whether its weight is 0.
     pub quiesced: bool,
+    /// Whether `mtu` is what ICMP errors said of the path, and less than what
+    /// its route says.
+    pub mtu_is_learned: bool,
     /// Whether the port fills in the outer header's checksum.
     pub offload_checksum: bool,
     /// The port that packets leave by.
@@ -274,6 +277,7 @@ impl ServerForwarding {
         presence: Presence::Free,
         path: Path::Unreachable,
         quiesced: false,
+        mtu_is_learned: false,
         offload_checksum: false,
         port: PortIndex(0),
         l2_len: 0,
@@ -291,10 +295,28 @@ impl ServerForwarding {
         self.tunnel.inner_len_max(self.version, self.mtu)
     }
 
+    /// The longest inner packet of a version that its sender need not be told
+    /// of. It may be longer than what fits into the tunnel: on a path that was
+    /// found to be so narrow, the outer packets of IPv6 packets which any link
+    /// carries are fragmented (RFC 2473 section 7.1).
+    #[inline]
+    pub fn accepted_len_max(&self, inner: IpVersion) -> u16 {
+        match inner {
+            IpVersion::V6 if self.mtu_is_learned => self.inner_len_max().max(ipv6::MTU_MIN),
+            _ => self.inner_len_max(),
+        }
+    }
+
+    /// Whether less fits into the tunnel than Linux IPVS sends through one.
+    #[inline]
+    pub const fn is_too_narrow(&self) -> bool {
+        !self.mtu_is_learned && self.inner_len_max() < self.inner_len_min()
+    }
+
     /// The least that must fit into the tunnel, as Linux IPVS has it: what
     /// every link of the outer IP version carries.
     #[inline]
-    pub const fn inner_len_min(&self) -> u16 {
+    const fn inner_len_min(&self) -> u16 {
         match self.version {
             IpVersion::V4 => ipv4::MTU_MIN,
             IpVersion::V6 => ipv6::MTU_MIN,

@@ -123,6 +123,10 @@ impl FlowKey for CrowdedKey {
     fn endpoints(&self) -> Endpoints {
         flow(self.0).endpoints()
     }
+
+    fn reversed(self) -> Self {
+        self
+    }
 }
 
 #[derive(Clone, Debug)]

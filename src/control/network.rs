@@ -327,6 +327,7 @@ impl Network {
             } else {
                 Path::Unresolved
             },
+            mtu_is_learned: self.path_mtus.get(address) == Some(mtu),
             offload_checksum: port.offload_checksum,
             port: index,
             l2_len: u8::try_from(l2.len()).unwrap_or(u8::MAX),

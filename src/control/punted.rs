@@ -10,10 +10,11 @@ use super::{
 use crate::{
     clock::Ticks,
     counters::Counter,
-    forwarding::{RealServerIndex, ServerForwarding},
+    forwarding::RealServerIndex,
     io::{Driver, Packet, PortIndex},
     pipeline::{PuntReason, Punted, is_martian},
     wire::{
+        IpVersion,
         icmp::{IcmpCause, IcmpType},
         icmpv6::{Icmpv6Cause, Icmpv6Type},
         ipv4::Ipv4Header,
@@ -154,6 +155,7 @@ impl<D: Driver> Management<D> {
     fn take_punted(&mut self, punted: Punted<D::Packet>, now: Ticks) {
         match punted.reason {
             PuntReason::Arp => self.take_arp(&punted, now),
+            PuntReason::NeighborDiscovery => self.take_neighbor_discovery(&punted, now),
             PuntReason::Local => self.answer(&punted, now),
             PuntReason::TunnelError => self.take_tunnel_error(&punted, now),
             PuntReason::NoServer => self.refuse(&punted, Refusal::NoServer, now),
@@ -161,7 +163,11 @@ impl<D: Driver> Management<D> {
             PuntReason::Unreachable => self.refuse(&punted, Refusal::Unreachable, now),
             PuntReason::FragmentationNeeded => {
                 let server = punted.server.and_then(|index| self.state.server(index));
-                let mtu = server.map_or(0, ServerForwarding::inner_len_max);
+                let inner = match ip_bytes(&punted) {
+                    Some(packet) if is_ipv6(packet) => IpVersion::V6,
+                    _ => IpVersion::V4,
+                };
+                let mtu = server.map_or(0, |server| server.accepted_len_max(inner));
                 self.refuse(&punted, Refusal::TooBig(mtu), now);
             }
             PuntReason::Unresolved => match punted.server {

@@ -4,6 +4,8 @@
 //! What belongs together is decided in [`crate::fragment`]; here is what
 //! happens to the packets. All of it is off the fast path.
 
+use std::net::IpAddr;
+
 use super::{
     DropReason, Exit, Outputs, Pipeline, PuntReason, is_martian, leave,
     parse::{self, Parsed, Payload},
@@ -240,8 +242,9 @@ impl<D: Driver> Pipeline<D> {
         }
         if parsed.has_options {
             let vip = parse::destination(packet.bytes(), parsed.inner.l3_offset);
-            let vip = vip.ok_or(Exit::Drop(DropReason::BadIpv4Header))?;
-            receive_options(packet, parsed.inner, vip)?;
+            if let Some(IpAddr::V4(vip)) = vip {
+                receive_options(packet, parsed.inner, vip)?;
+            }
         }
         self.count_packet_of(index, parsed.inner.total_len);
         self.reach(packet, parsed, index, false)

@@ -26,14 +26,14 @@ pub(super) fn is_query(message: &[u8]) -> bool {
 }
 
 /// Whether an ICMP error quotes an outer packet, perhaps one of the director's
-/// own: IPIP, GRE, or UDP to one of `gue_ends`.
+/// own: IP in IP, GRE, or UDP to one of `gue_ends`.
 pub(super) fn is_about_tunnel(message: &[u8], gue_ends: &HashSet<SocketAddr>) -> bool {
     let quoted = message.get(8..).unwrap_or_default();
     let Some(header) = quoted.first_chunk::<20>().filter(|h| h[0] >> 4 == 4) else {
         return false;
     };
     match header[9] {
-        PROTOCOL_IPIP | PROTOCOL_GRE => true,
+        PROTOCOL_IPIP | PROTOCOL_IPV6 | PROTOCOL_GRE => true,
         PROTOCOL_UDP => udp_destination(header, quoted).is_some_and(|end| gue_ends.contains(&end)),
         _ => false,
     }
@@ -90,4 +90,5 @@ pub(super) fn has_sound_checksum(message: &[u8]) -> bool {
 }
 
 const PROTOCOL_IPIP: u8 = IpProtocol::IPIP.0;
+const PROTOCOL_IPV6: u8 = IpProtocol::IPV6.0;
 const PROTOCOL_GRE: u8 = IpProtocol::GRE.0;

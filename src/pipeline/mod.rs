@@ -12,8 +12,10 @@
 mod exit;
 mod fragments;
 mod icmp_error;
+mod icmpv6_error;
 mod output;
 mod parse;
+mod parse_ipv6;
 mod peers;
 mod persistence;
 mod selection;
@@ -36,7 +38,7 @@ use self::{
     selection::Flow,
 };
 use crate::{
-    connection::{CoarseTime, Expiry, Place, Tables, templates::Ending},
+    connection::{CoarseTime, ConnectionKey, Expiry, Place, Tables, templates::Ending},
     counters::WorkerCounters,
     flow::{FlowHash, FlowKeyV4, FlowKeyV6, HashKey},
     forwarding::{ForwardingState, Path, Presence, RealServerIndex},
@@ -44,7 +46,7 @@ use crate::{
     io::{BURST_LEN_MAX, Burst, Driver, Packet, PortIndex},
     scheduler::Schedulers,
     tunnel::{self, Fragmentation},
-    wire::{checksum::Sum, ipv4_options},
+    wire::{IpVersion, checksum::Sum, ipv4_options, ipv6::Ipv6Header},
 };
 
 /// The packet path of one worker.
@@ -250,13 +252,28 @@ impl<D: Driver> Pipeline<D> {
             .get(port.as_usize())
             .ok_or(Exit::Drop(DropReason::FrameTooShort))?;
         let parsed = parse::parse(packet.bytes(), port)?;
-        if let Payload::Flow(key, ..) = &parsed.payload {
-            let connections = self.connections.of();
-            let hash = connections.hash(key);
-            connections.prefetch(hash);
-            return Ok((parsed, hash));
-        }
-        Ok((parsed, FlowHash::default()))
+        let hash = match &parsed.payload {
+            Payload::Flow(key, ..) => self.prefetch(key),
+            Payload::FlowV6 {
+                l4_offset,
+                protocol,
+                ..
+            } => {
+                let l3_offset = parsed.inner.l3_offset;
+                let key = parse_ipv6::key(packet.bytes(), l3_offset, *l4_offset, *protocol);
+                key.map_or_else(FlowHash::default, |key| self.prefetch(&key))
+            }
+            _ => FlowHash::default(),
+        };
+        Ok((parsed, hash))
+    }
+
+    #[inline]
+    fn prefetch<K: ConnectionKey>(&self, key: &K) -> FlowHash {
+        let connections = self.connections.of();
+        let hash = connections.hash(key);
+        connections.prefetch(hash);
+        hash
     }
 
     /// Takes one packet from "parsed" to its end.
@@ -308,14 +325,23 @@ impl<D: Driver> Pipeline<D> {
                     protocol,
                     signal,
                 };
-                let server = self.server_of_flow(&flow, parsed.inner.total_len, now);
-                let server = server.map_err(|exit| (exit, None))?;
-                return self.reach(packet, parsed, server, false).map_err(|exit| {
-                    if exit == Exit::Punt(PuntReason::Local) {
-                        self.close_as_host(&flow, now);
-                    }
-                    (exit, Some(server))
-                });
+                return self.route_flow(packet, parsed, &flow, now);
+            }
+            Payload::FlowV6 {
+                l4_offset,
+                protocol,
+                signal,
+            } => {
+                let l3_offset = parsed.inner.l3_offset;
+                let key = parse_ipv6::key(packet.bytes(), l3_offset, l4_offset, protocol);
+                let key = key.ok_or((Exit::Drop(DropReason::TruncatedL4), None))?;
+                let flow = Flow {
+                    key,
+                    hash,
+                    protocol,
+                    signal,
+                };
+                return self.route_flow(packet, parsed, &flow, now);
             }
             Payload::Icmp {
                 message_offset,
@@ -332,11 +358,64 @@ impl<D: Driver> Pipeline<D> {
                 self.count_packet_of(server, parsed.inner.total_len);
                 server
             }
+            Payload::Icmpv6 { message_offset } => {
+                let server = self.route_icmpv6(packet, parsed, message_offset, now);
+                server.map_err(|exit| (exit, None))?
+            }
+            Payload::NeighborDiscovery => {
+                return Err((Exit::Punt(PuntReason::NeighborDiscovery), None));
+            }
+            Payload::OtherV6 => {
+                let destination = parse::destination(packet.bytes(), parsed.inner.l3_offset);
+                let destination =
+                    destination.ok_or((Exit::Drop(DropReason::BadIpv6Header), None))?;
+                return Err((self.to_host(destination), None));
+            }
             Payload::Fragment => return Err((Exit::Detour(Detour::Fragment), None)),
             Payload::Other { destination } => return Err((self.to_host(destination.into()), None)),
         };
         let reach = self.reach(packet, parsed, server, true);
         reach.map_err(|exit| (exit, Some(server)))
+    }
+
+    /// The way of a packet that belongs to a connection, or opens one.
+    #[inline]
+    fn route_flow<K: ConnectionKey>(
+        &mut self,
+        packet: &mut D::Packet,
+        parsed: &Parsed,
+        flow: &Flow<K>,
+        now: CoarseTime,
+    ) -> Result<Route, (Exit, Option<RealServerIndex>)> {
+        let server = self.server_of_flow(flow, parsed.inner.total_len, now);
+        let server = server.map_err(|exit| (exit, None))?;
+        self.reach(packet, parsed, server, false).map_err(|exit| {
+            if exit == Exit::Punt(PuntReason::Local) {
+                self.close_as_host(flow, now);
+            }
+            (exit, Some(server))
+        })
+    }
+
+    /// The real server that an ICMPv6 message goes to, which is counted.
+    fn route_icmpv6(
+        &mut self,
+        packet: &D::Packet,
+        parsed: &Parsed,
+        message_offset: u16,
+        now: CoarseTime,
+    ) -> Result<RealServerIndex, Exit> {
+        let start = usize::from(parsed.inner.l3_offset);
+        let end = start + usize::from(parsed.inner.total_len);
+        let packet = packet.bytes().get(..end).unwrap_or_default();
+        let (ip, _) = Ipv6Header::parse(packet.get(start..).unwrap_or_default())
+            .map_err(|_| Exit::Drop(DropReason::BadIpv6Header))?;
+        let message = packet
+            .get(usize::from(message_offset)..)
+            .unwrap_or_default();
+        let server = self.server_of_icmpv6((ip, parsed.inner.total_len), message, now)?;
+        self.count_packet_of(server, parsed.inner.total_len);
+        Ok(server)
     }
 
     /// Step 7 and the checks of step 8: whether the packet fits through the
@@ -365,17 +444,33 @@ impl<D: Driver> Pipeline<D> {
                 Exit::Punt(PuntReason::TtlExceeded)
             });
         }
-        let header = ipv4_header_mut(packet, parsed.inner.l3_offset)?;
-        tunnel::decrement_ttl(header);
+        match parsed.inner.version {
+            IpVersion::V4 => {
+                tunnel::decrement_ttl(ipv4_header_mut(packet, parsed.inner.l3_offset)?);
+            }
+            IpVersion::V6 => {
+                let hop_limit = usize::from(parsed.inner.l3_offset) + HOP_LIMIT_OFFSET;
+                if let Some(hop_limit) = packet.bytes_mut().get_mut(hop_limit) {
+                    *hop_limit -= 1;
+                }
+            }
+        }
 
-        let inner_len_max = server.inner_len_max();
-        if inner_len_max < server.inner_len_min() {
+        if server.is_too_narrow() {
             return Err(Exit::Drop(DropReason::MtuTooSmall));
         }
-        let honour_df = parsed.dont_fragment && self.state.tunables.pmtu_disc;
-        let fits = parsed.inner.total_len <= inner_len_max;
-        if !fits && honour_df && !is_error {
-            return Err(Exit::Punt(PuntReason::FragmentationNeeded));
+        let fits = parsed.inner.total_len <= server.inner_len_max();
+        let is_v4 = parsed.inner.version == IpVersion::V4;
+        let honour_df = parsed.dont_fragment && (!is_v4 || self.state.tunables.pmtu_disc);
+        if !fits
+            && honour_df
+            && parsed.inner.total_len > server.accepted_len_max(parsed.inner.version)
+        {
+            match (is_error, is_v4) {
+                (false, _) => return Err(Exit::Punt(PuntReason::FragmentationNeeded)),
+                (true, true) => {}
+                (true, false) => return Err(Exit::Drop(DropReason::IcmpErrorTooLong)),
+            }
         }
         if server.path == Path::Unresolved {
             return Err(Exit::Punt(PuntReason::Unresolved));
@@ -387,7 +482,9 @@ impl<D: Driver> Pipeline<D> {
         Ok(Route {
             server: index,
             inner,
-            dont_fragment: honour_df && fits,
+            // Over IPv4 the outer packet of an IPv6 one may be fragmented on
+            // its way, as from Linux IPVS.
+            dont_fragment: honour_df && fits && is_v4,
             fits,
         })
     }
@@ -565,6 +662,9 @@ fn ipv4_header_mut<P: Packet>(packet: &mut P, l3_offset: u8) -> Result<&mut [u8;
         .and_then(<[u8]>::first_chunk_mut)
         .ok_or(Exit::Drop(DropReason::BadIpv4Header))
 }
+
+/// In an IPv6 header.
+const HOP_LIMIT_OFFSET: usize = 7;
 
 /// Slots of the connection table that a sweep looks at in one go.
 pub const SWEEP_LEN: u32 = 256;

@@ -1,8 +1,11 @@
 //! Steps 3 and 4 of a packet: what it is, found out once.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::{DropReason, Exit, PuntReason};
+use super::{
+    DropReason, Exit, PuntReason,
+    parse_ipv6::{self, parse_ipv6},
+};
 use crate::{
     flow::FlowKeyV4,
     forwarding::PortForwarding,
@@ -44,15 +47,29 @@ pub(super) enum Payload {
     Fragment,
     /// Another protocol.
     Other { destination: Ipv4Addr },
+    /// As `Flow`, over IPv6: where the L4 header begins in the frame. The flow
+    /// is read again when it is needed, so that this stays small.
+    FlowV6 {
+        l4_offset: u16,
+        protocol: Protocol,
+        signal: u8,
+    },
+    /// An ICMPv6 message that starts this many bytes into the frame.
+    Icmpv6 { message_offset: u16 },
+    /// A message of Neighbor Discovery, or another of ICMPv6 to a group.
+    NeighborDiscovery,
+    /// Another protocol.
+    OtherV6,
 }
 
 /// Looks at a received frame: Ethernet, at most one VLAN tag, and IPv4 as
-/// RFC 1812 section 5.2.2 asks.
+/// RFC 1812 section 5.2.2 asks, or IPv6.
 #[inline]
 pub(super) fn parse(frame: &[u8], port: &PortForwarding) -> Result<Parsed, Exit> {
     let (ether_type, l3_offset) = parse_ethernet(frame, port)?;
     match ether_type {
         ETHER_TYPE_IPV4 => parse_ipv4(frame, l3_offset),
+        ETHER_TYPE_IPV6 => parse_ipv6(frame, l3_offset),
         ETHER_TYPE_ARP => Err(Exit::Punt(PuntReason::Arp)),
         _ => Err(Exit::Drop(DropReason::UnknownEtherType)),
     }
@@ -77,9 +94,11 @@ fn parse_ethernet(frame: &[u8], port: &PortForwarding) -> Result<(u16, u8), Exit
     if vlan != port.vlan {
         return Err(Exit::Drop(DropReason::OtherVlan));
     }
-    // A broadcast is only ever an ARP request here.
+    // A broadcast is only ever an ARP request here, and a frame for a group one
+    // of Neighbor Discovery.
     if destination != port.mac
         && !(destination == MacAddr::BROADCAST && ether_type == ETHER_TYPE_ARP)
+        && !(matches!(destination, MacAddr([0x33, 0x33, ..])) && ether_type == ETHER_TYPE_IPV6)
     {
         return Err(Exit::Drop(DropReason::OtherMac));
     }
@@ -198,10 +217,14 @@ fn flow<const N: usize>(header: &[u8; N], client: u32, vip: u32, protocol: u8) -
     }
 }
 
-/// What the IPv4 header of a fragment says of it. `None` for a packet that is
+/// What the headers of a fragment say of it. `None` for a packet that is
 /// whole or no packet.
 pub(super) fn fragment(frame: &[u8], l3_offset: u8) -> Option<Fragment> {
-    let header: &[u8; 20] = frame.get(usize::from(l3_offset)..)?.first_chunk()?;
+    let packet = frame.get(usize::from(l3_offset)..)?;
+    if packet.first()? >> 4 == 6 {
+        return parse_ipv6::fragment(packet);
+    }
+    let header: &[u8; 20] = packet.first_chunk()?;
     let flags = u16::from_be_bytes([header[6], header[7]]);
     if flags & FRAGMENT_MASK == 0 {
         return None;
@@ -226,6 +249,9 @@ pub(super) fn fragment(frame: &[u8], l3_offset: u8) -> Option<Fragment> {
 /// The flow of a datagram's first fragment.
 pub(super) fn flow_of_first(frame: &[u8], l3_offset: u8) -> Option<Payload> {
     let packet = frame.get(usize::from(l3_offset)..)?;
+    if packet.first()? >> 4 == 6 {
+        return parse_ipv6::flow_of_first(packet, l3_offset);
+    }
     let header: &[u8; 20] = packet.first_chunk()?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
     let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -240,14 +266,19 @@ pub(super) fn flow_of_first(frame: &[u8], l3_offset: u8) -> Option<Payload> {
     }
 }
 
-/// The destination of an IPv4 packet.
-pub(super) fn destination(frame: &[u8], l3_offset: u8) -> Option<Ipv4Addr> {
-    let header: &[u8; 20] = frame.get(usize::from(l3_offset)..)?.first_chunk()?;
+/// The destination of an IP packet.
+pub(super) fn destination(frame: &[u8], l3_offset: u8) -> Option<IpAddr> {
+    let packet = frame.get(usize::from(l3_offset)..)?;
+    if packet.first()? >> 4 == 6 {
+        return parse_ipv6::destination(packet);
+    }
+    let header: &[u8; 20] = packet.first_chunk()?;
     let [.., a, b, c, d] = *header;
-    Some([a, b, c, d].into())
+    Some(IpAddr::from([a, b, c, d]))
 }
 
 const ETHER_TYPE_IPV4: u16 = EtherType::IPV4.0;
+const ETHER_TYPE_IPV6: u16 = EtherType::IPV6.0;
 const ETHER_TYPE_ARP: u16 = EtherType::ARP.0;
 const ETHER_TYPE_VLAN: u16 = EtherType::VLAN.0;
 const PROTOCOL_ICMP: u8 = IpProtocol::ICMP.0;

@@ -28,12 +28,13 @@ use std::sync::{
 use crossbeam::queue::ArrayQueue;
 
 use super::{
-    Detour, DropReason, Outputs, Pipeline, icmp_error, leave,
+    Detour, DropReason, Outputs, Pipeline, icmp_error, icmpv6_error, leave,
     parse::{self, Parsed, Payload},
+    parse_ipv6,
 };
 use crate::{
-    connection::{CoarseDuration, CoarseTime, State},
-    flow::{FlowHash, FlowKeyV4},
+    connection::{CoarseDuration, CoarseTime, ConnectionKey, State},
+    flow::{FlowHash, FlowKeyV4, FlowKeyV6},
     forwarding::RealServerIndex,
     fragment::{DatagramKey, Refusal},
     io::{Driver, Packet, PortIndex},
@@ -203,16 +204,15 @@ impl<D: Driver> Pipeline<D> {
         let Some((_, key, hash)) = self.flow_asked_for(&received, parsed) else {
             return outputs.discard(received.packet, DropReason::TruncatedL4);
         };
-        let is_error = matches!(parsed.payload, Payload::Icmp { .. });
-        if !is_error || self.state.tunables.schedule_icmp {
-            let lifetime = self.lifetime(&key);
+        if !is_error(&parsed.payload) || self.state.tunables.schedule_icmp {
+            let lifetime = self.lifetime(key.protocol());
             self.peers.strays.note(hash, now, lifetime);
         }
         let first = self.peers.worker_of(hash);
         if first == self.peers.own() {
             return self.answer(received, parsed, 0, now, outputs);
         }
-        let is_whole = matches!(parsed.payload, Payload::Flow(..));
+        let is_whole = matches!(parsed.payload, Payload::Flow(..) | Payload::FlowV6 { .. });
         match self.peers.give(first, Handed::Asked { received, asked: 0 }) {
             Ok(()) => self.counters.handed_over.add(1),
             // A flood of fragments must not keep new flows from opening. At
@@ -238,15 +238,11 @@ impl<D: Driver> Pipeline<D> {
             return outputs.discard(received.packet, DropReason::TruncatedL4);
         };
         let workers = self.peers.count();
-        let connections = self.connections.of();
-        let mut is_here = connections.find(hash, &key).is_some();
-        if matches!(parsed.payload, Payload::Icmp { .. }) {
-            // Or it quotes a packet of the client.
-            let request = key.reversed();
-            is_here |= connections
-                .find(connections.hash(&request), &request)
-                .is_some();
-        }
+        let is_error = is_error(&parsed.payload);
+        let is_here = match key {
+            AskedKey::V4(key) => self.has_connection(key, hash, is_error),
+            AskedKey::V6(key) => self.has_connection(key, hash, is_error),
+        };
         if is_here || workers <= 1 || usize::from(asked) >= workers {
             return self.finish(received, parsed, now, outputs);
         }
@@ -291,29 +287,56 @@ impl<D: Driver> Pipeline<D> {
         &self,
         received: &Received<D::Packet>,
         parsed: &Parsed,
-    ) -> Option<(Payload, FlowKeyV4, FlowHash)> {
+    ) -> Option<(Payload, AskedKey, FlowHash)> {
         let frame = received.packet.bytes();
         let l3_offset = parsed.inner.l3_offset;
         let payload = match parsed.payload {
             Payload::Fragment => parse::flow_of_first(frame, l3_offset)?,
             other => other,
         };
+        let end = usize::from(l3_offset) + usize::from(parsed.inner.total_len);
+        let message = |offset| frame.get(usize::from(offset)..end);
         let key = match payload {
-            Payload::Flow(key, ..) => key,
+            Payload::Flow(key, ..) => AskedKey::V4(key),
+            Payload::FlowV6 {
+                l4_offset,
+                protocol,
+                ..
+            } => AskedKey::V6(parse_ipv6::key(frame, l3_offset, l4_offset, protocol)?),
             Payload::Icmp { message_offset, .. } => {
-                let end = usize::from(l3_offset) + usize::from(parsed.inner.total_len);
-                let message = frame.get(usize::from(message_offset)..end)?;
-                icmp_error::flow_of_error(message).ok()?
+                AskedKey::V4(icmp_error::flow_of_error(message(message_offset)?).ok()?)
             }
-            Payload::Fragment | Payload::Other { .. } => return None,
+            Payload::Icmpv6 { message_offset } => {
+                AskedKey::V6(icmpv6_error::flow_of_error(message(message_offset)?).ok()?)
+            }
+            Payload::Fragment
+            | Payload::NeighborDiscovery
+            | Payload::Other { .. }
+            | Payload::OtherV6 => return None,
         };
-        Some((payload, key, self.connections.of().hash(&key)))
+        let hash = match &key {
+            AskedKey::V4(key) => self.connections.of().hash(key),
+            AskedKey::V6(key) => self.connections.of().hash(key),
+        };
+        Some((payload, key, hash))
     }
 
-    /// The longest that a connection of this flow may live without a packet.
-    fn lifetime(&self, key: &FlowKeyV4) -> CoarseDuration {
+    /// Whether a connection is here: that of a flow or, for an error that may
+    /// quote a packet of the client, of the flow the other way round.
+    fn has_connection<K: ConnectionKey>(&self, key: K, hash: FlowHash, is_error: bool) -> bool {
+        let connections = self.connections.of();
+        let request = key.reversed();
+        connections.find(hash, &key).is_some()
+            || is_error
+                && connections
+                    .find(connections.hash(&request), &request)
+                    .is_some()
+    }
+
+    /// The longest that a connection of this protocol may live without a packet.
+    fn lifetime(&self, protocol: u8) -> CoarseDuration {
         let timeouts = &self.state.timeouts;
-        match key.protocol {
+        match protocol {
             parse::PROTOCOL_UDP => timeouts.of(State::Udp),
             parse::PROTOCOL_SCTP => timeouts.of(State::SctpEstablished),
             _ => timeouts.of(State::Established),
@@ -352,6 +375,26 @@ impl<D: Driver> Pipeline<D> {
         };
         outputs.discard(received.packet, DropReason::HandoffQueueFull);
     }
+}
+
+/// The flow whose connection is looked for.
+#[derive(Clone, Copy, Debug)]
+enum AskedKey {
+    V4(FlowKeyV4),
+    V6(FlowKeyV6),
+}
+
+impl AskedKey {
+    const fn protocol(self) -> u8 {
+        match self {
+            Self::V4(key) => key.protocol,
+            Self::V6(key) => key.protocol,
+        }
+    }
+}
+
+const fn is_error(payload: &Payload) -> bool {
+    matches!(payload, Payload::Icmp { .. } | Payload::Icmpv6 { .. })
 }
 
 /// Flows that were asked about, so that a worker which does not have the

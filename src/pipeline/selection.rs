@@ -3,7 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Detour, DropReason, Exit, Pipeline, PuntReason, icmp_error, is_martian, persistence};
+use super::{
+    Detour, DropReason, Exit, Pipeline, PuntReason, icmp_error, icmpv6_error, is_martian,
+    persistence,
+};
 use crate::{
     connection::{
         CoarseDuration, CoarseTime, ConnectionKey, EntryIndex, NewEntry, State, sctp,
@@ -15,7 +18,7 @@ use crate::{
     io::Driver,
     scheduler::Request,
     service::{Protocol, Tunables},
-    wire::tcp::TcpFlags,
+    wire::{icmpv6::Icmpv6Header, ipv6::Ipv6Header, tcp::TcpFlags},
 };
 
 /// The flow of a packet of a load-balanced protocol.
@@ -376,6 +379,46 @@ impl<D: Driver> Pipeline<D> {
             return Err(Exit::Punt(PuntReason::TunnelError));
         }
         let key = icmp_error::flow_of_error(message)?;
+        let is_sound = || icmp_error::has_sound_checksum(message);
+        self.server_of_quoted(key, total_len, is_sound, now)
+    }
+
+    /// The real server that gets to see an ICMPv6 message, which is what the
+    /// packet with the header `ip` carries. As Linux IPVS all errors but no
+    /// others.
+    pub(super) fn server_of_icmpv6(
+        &mut self,
+        (ip, total_len): (Ipv6Header<'_>, u16),
+        message: &[u8],
+        now: CoarseTime,
+    ) -> Result<RealServerIndex, Exit> {
+        let destination = IpAddr::V6(ip.destination());
+        if !icmpv6_error::is_error(message) {
+            return Err(self.to_host(destination));
+        }
+        if !self.state.local.contains(&destination) {
+            return Err(Exit::Drop(DropReason::NotLocal));
+        }
+        if self.state.services.is_empty() {
+            return Err(Exit::Drop(DropReason::IcmpErrorUnrelated));
+        }
+        if icmpv6_error::is_about_tunnel(message, &self.state.gue_ends) {
+            return Err(Exit::Punt(PuntReason::TunnelError));
+        }
+        let key = icmpv6_error::flow_of_error(message)?;
+        let is_sound = || Icmpv6Header::validate(&ip, message).is_ok();
+        self.server_of_quoted(key, total_len, is_sound, now)
+    }
+
+    /// The real server of the connection that an ICMP error is about. `is_sound`
+    /// says whether the error's checksum is right.
+    fn server_of_quoted<K: ConnectionKey>(
+        &mut self,
+        key: K,
+        total_len: u16,
+        is_sound: impl Fn() -> bool,
+        now: CoarseTime,
+    ) -> Result<RealServerIndex, Exit> {
         let connections = self.connections.of();
         let hash = connections.hash(&key);
         let entry = connections
@@ -383,12 +426,12 @@ impl<D: Driver> Pipeline<D> {
             .and_then(|index| connections.entry(index));
         let server = match entry {
             Some(entry) => RealServerIndex(entry.server()),
-            None if self.is_about_request(key.reversed(), message, total_len) => {
+            None if self.is_about_request(key.reversed(), total_len, &is_sound) => {
                 return Err(Exit::Drop(DropReason::IcmpErrorUnrelated));
             }
             None if self.may_ask() => {
                 let opens = self.state.tunables.schedule_icmp;
-                return Err(if opens || icmp_error::has_sound_checksum(message) {
+                return Err(if opens || is_sound() {
                     Exit::Detour(Detour::Ask)
                 } else {
                     Exit::Drop(DropReason::BadIcmpChecksum)
@@ -396,16 +439,22 @@ impl<D: Driver> Pipeline<D> {
             }
             None => self.schedule_quoted(key, hash, now)?,
         };
-        if !icmp_error::has_sound_checksum(message) {
-            return Err(Exit::Drop(DropReason::BadIcmpChecksum));
+        if is_sound() {
+            Ok(server)
+        } else {
+            Err(Exit::Drop(DropReason::BadIcmpChecksum))
         }
-        Ok(server)
     }
 
     /// Whether an ICMP error quotes not an answer but a packet of a client,
     /// whose connection is there. Linux IPVS takes it for one that it sends to
     /// the client itself, and counts it as such.
-    fn is_about_request<K: ConnectionKey>(&self, key: K, message: &[u8], total_len: u16) -> bool {
+    fn is_about_request<K: ConnectionKey>(
+        &self,
+        key: K,
+        total_len: u16,
+        is_sound: impl Fn() -> bool,
+    ) -> bool {
         let connections = self.connections.of();
         let entry = connections
             .find(connections.hash(&key), &key)
@@ -415,9 +464,7 @@ impl<D: Driver> Pipeline<D> {
         };
         let index = RealServerIndex(entry.server());
         let server = self.state.server(index);
-        if server.is_some_and(|server| server.presence == Presence::Listed)
-            && icmp_error::has_sound_checksum(message)
-        {
+        if server.is_some_and(|server| server.presence == Presence::Listed) && is_sound() {
             let counters = self.counters.server(index.as_usize());
             counters.out_packets.add(1);
             counters.out_bytes.add(u64::from(total_len));

@@ -5,13 +5,19 @@ use pointsman::{
     service::Tunables,
 };
 
-pub(crate) use crate::no_headroom::a_packet_without_headroom_is_dropped;
 use crate::{
     frames::{
         ACK, CLIENT_SIDE, GATEWAY_MAC, Ip, PORT_MACS, SYN, ethernet, icmp_error, segment, server,
         tagged, tcp, tcp_of_len, udp,
     },
     lab::{Checked, Lab, Setup},
+};
+pub(crate) use crate::{
+    ipv6::{
+        a_source_route_over_ipv6_is_dropped, an_icmpv6_error_too_long_for_the_tunnel_is_dropped,
+        an_ipv6_packet_longer_than_its_frame_is_dropped,
+    },
+    no_headroom::a_packet_without_headroom_is_dropped,
 };
 
 /// A director with one connection in ESTABLISHED, of L4 port 1000.
@@ -70,8 +76,8 @@ pub(crate) fn a_frame_for_another_station_is_dropped(counter: &str) -> Checked {
     dropped(&mut lab, counter, &other)
 }
 
-pub(crate) fn ipv6_is_dropped(counter: &str) -> Checked {
-    let frame = ethernet(PORT_MACS[0], GATEWAY_MAC, 0x86dd, &[0x60; 40]);
+pub(crate) fn lldp_is_dropped(counter: &str) -> Checked {
+    let frame = ethernet(PORT_MACS[0], GATEWAY_MAC, 0x88cc, &[0; 40]);
     dropped(&mut Lab::start(), counter, &frame)
 }
 

@@ -50,6 +50,9 @@ pub(crate) struct Setup {
     pub(crate) capabilities: PortCapabilities,
     pub(crate) mark_groups: Vec<MarkGroup>,
     pub(crate) services: Vec<ServiceConfig>,
+    /// Whether there is IPv6 too: addresses, routes, and the service TCP
+    /// `[2001:db8:ff::10]:80` with the server `2001:db8:2::11`.
+    pub(crate) ipv6: bool,
 }
 
 impl Default for Setup {
@@ -65,6 +68,7 @@ impl Default for Setup {
             capabilities: PortCapabilities::default(),
             mark_groups: Vec::new(),
             services: vec![web_service(SchedulerKind::Rr, &[(11, 1)])],
+            ipv6: false,
         }
     }
 }
@@ -382,7 +386,7 @@ pub(crate) fn config(setup: &Setup) -> Config {
         address: GATEWAY.into(),
         mac: MacAddr(GATEWAY_MAC),
     };
-    Config {
+    let mut config = Config {
         director: DirectorConfig {
             worker_cores: (0..setup.workers).collect(),
             management_core: None,
@@ -419,7 +423,11 @@ pub(crate) fn config(setup: &Setup) -> Config {
         neighbors: neighbors.into_iter().chain([router]).collect(),
         mark_groups: setup.mark_groups.clone(),
         services: setup.services.clone(),
+    };
+    if setup.ipv6 {
+        crate::ipv6::extend(&mut config);
     }
+    config
 }
 
 pub(crate) fn port(name: &str, address: &str, vlan: Option<u16>) -> PortConfig {

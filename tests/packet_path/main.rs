@@ -27,6 +27,7 @@ mod golden;
 mod golden_dpdk;
 mod handoff;
 mod host;
+mod ipv6;
 mod lab;
 mod marks;
 mod model;

@@ -3,6 +3,7 @@
 
 use pointsman::control::command::Command;
 
+pub(crate) use crate::ipv6::a_neighbor_solicitation_is_answered;
 use crate::{
     frames::{
         ACK, CLIENT, GATEWAY, GATEWAY_MAC, Ip, PORT_MACS, SYN, VIP, arp, arp_reply, arp_request,
