@@ -8,7 +8,7 @@ use crate::{
     service::{ClientMask, GueChecksum, PERSISTENCE_S_MAX, Persistence, Protocol, TunnelKind},
 };
 
-/// Recorded in `09_formats`, but for IPv6.
+/// Recorded in `09_formats`.
 const RECORDED: &str = "\
 -A -t 198.51.100.10:0 -s rr -p 360
 -a -t 198.51.100.10:0 -r 10.0.0.11:0 -i -w 1 --tun-type ipip
@@ -26,8 +26,12 @@ const RECORDED: &str = "\
 -A -u 198.51.100.10:53 -s rr -o
 -a -u 198.51.100.10:53 -r 10.0.0.12:53 -i -w 1 --tun-type ipip
 -A --sctp-service 198.51.100.10:132 -s lc
+-A -t [2001:db8:ff::10]:80 -s rr -p 100 -M 64
+-a -t [2001:db8:ff::10]:80 -r [2001:db8:2::11]:80 -i -w 1 --tun-type ipip
 -A -f 5 -s wrr
 -a -f 5 -r 10.0.0.12:0 -i -w 7 --tun-type ipip
+-A -f 6 -6 -s rr
+-a -f 6 -6 -r [2001:db8:2::11]:0 -i -w 1 --tun-type ipip
 ";
 
 /// The services as a director that was given them would tell: its lists have
