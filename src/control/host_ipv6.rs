@@ -123,3 +123,65 @@ fn packet_back(
 
 const HOP_LIMIT: u8 = 64;
 const ECN_MASK: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::test_support::hex;
+
+    /// Recording `10_6in6`, packet "UDP no service".
+    const UDP: &str = "6000000000281140 20010db8000c00000000000000000007 \
+         20010db800ff00000000000000000010 13910036002807bc 7878787878787878 \
+         7878787878787878 7878787878787878 7878787878787878";
+
+    #[test]
+    fn udp_is_answered_when_its_checksum_is_there_and_right() {
+        let packet = hex(UDP);
+        assert_eq!(
+            answer(&packet),
+            Answer::Error(Icmpv6Cause::PORT_UNREACHABLE)
+        );
+        for checksum in [[0, 0], [0x07, 0xbd]] {
+            let mut packet = packet.clone();
+            packet[46..48].copy_from_slice(&checksum);
+            assert_eq!(answer(&packet), Answer::Nothing, "{checksum:02x?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_protocol_is_answered_with_where_it_is_named() {
+        let mut packet = hex(UDP);
+        packet[6] = 89;
+        let cause = Icmpv6Cause::unknown_next_header(6);
+        assert_eq!(answer(&packet), Answer::Error(cause));
+        // Behind destination options.
+        packet[5] += 8;
+        packet[6] = 60;
+        packet.splice(40..40, hex("5900010400000000"));
+        let cause = Icmpv6Cause::unknown_next_header(40);
+        assert_eq!(answer(&packet), Answer::Error(cause));
+        assert!(error_about(&packet, cause).is_some());
+        packet[40] = NO_NEXT_HEADER.0;
+        assert_eq!(answer(&packet), Answer::Nothing);
+    }
+
+    #[test]
+    fn fragments_are_not_answered() {
+        let packet = hex("6000000000102c40 20010db8000c00000000000000000007 \
+             20010db800ff00000000000000000010 1100000100001111 1391003600080000");
+        assert_eq!(answer(&packet), Answer::Nothing);
+    }
+
+    #[test]
+    fn neighbor_discovery_is_told_from_other_messages() {
+        let mut packet = hex("6000000000083a40 20010db8000c00000000000000000007 \
+             20010db800ff00000000000000000010 8000000000000000");
+        assert!(!is_neighbor_discovery(&packet));
+        for icmp_type in 133..=137 {
+            packet[40] = icmp_type;
+            assert!(is_neighbor_discovery(&packet));
+        }
+        packet[40] = 138;
+        assert!(!is_neighbor_discovery(&packet));
+    }
+}

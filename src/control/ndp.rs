@@ -26,11 +26,11 @@ impl<D: Driver> Management<D> {
             return;
         };
         let Ok((ip, message)) = Ipv6Header::parse(packet) else {
-            return self.host.not_answered.add(1);
+            return self.host.nd_bad.add(1);
         };
         // RFC 6980: extension headers only help those who hide.
         if ip.next_header() != IpProtocol::ICMPV6 {
-            return self.host.not_answered.add(1);
+            return self.host.nd_bad.add(1);
         }
         let sender = EthernetHeader::parse(punted.packet.bytes())
             .map(|(ethernet, _)| ethernet.source())
@@ -56,7 +56,7 @@ impl<D: Driver> Management<D> {
                 self.take_advertisement(punted.port, sender, &advertisement, now);
             }
             Ok(NdpMessage::Other) => {}
-            Err(_) => self.host.not_answered.add(1),
+            Err(_) => self.host.nd_bad.add(1),
         }
     }
 

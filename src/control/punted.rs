@@ -33,6 +33,7 @@ pub(super) struct HostCounters {
     pub(super) neighbor_failed: Counter,
     pub(super) inject_failed: Counter,
     pub(super) arp_bad: Counter,
+    pub(super) nd_bad: Counter,
     pub(super) address_conflict: Counter,
     pub(super) path_mtu_learned: Counter,
     pub(super) tunnel_error_bad: Counter,
@@ -90,6 +91,12 @@ impl HostCounters {
                 CounterKind::Drop,
                 &self.arp_bad,
                 "malformed ARP packets",
+            ),
+            (
+                "nd_bad",
+                CounterKind::Drop,
+                &self.nd_bad,
+                "messages of Neighbor Discovery that are malformed or from beyond the link",
             ),
             (
                 "address_conflict",

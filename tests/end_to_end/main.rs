@@ -13,6 +13,7 @@
 
 mod answers;
 mod forwarding;
+mod ipv6;
 mod large_packets;
 mod lifecycle;
 mod narrow_path;

@@ -91,6 +91,7 @@ facts! { HOST: host {
     "neighbor_failed" => a_packet_whose_server_does_not_answer_arp_is_dropped_after_three_requests,
     "inject_failed" => an_answer_without_a_packet_buffer_is_lost,
     "arp_bad" => arp_of_another_kind_of_address_is_bad,
+    "nd_bad" => a_solicitation_from_beyond_the_link_is_bad,
     "address_conflict" => a_station_that_claims_an_address_of_the_director_is_noticed,
 } }
 

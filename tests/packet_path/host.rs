@@ -2,6 +2,8 @@
 
 use pointsman::io::PacketPool;
 
+pub(crate) use crate::neighbor_discovery::a_solicitation_from_beyond_the_link_is_bad;
+
 use crate::{
     frames::{
         CLIENT_SIDE, GATEWAY, GATEWAY_MAC, Ip, PORT_MACS, RST, VIP, arp, ethernet, icmp, server,

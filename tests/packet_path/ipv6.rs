@@ -15,11 +15,11 @@ use crate::{
     lab::{Checked, Lab, Setup, weight},
 };
 
-const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 7);
-const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x10);
-const CLIENT_SIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
-const SERVER_SIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
-const SERVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x11);
+pub(crate) const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 7);
+pub(crate) const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x10);
+pub(crate) const CLIENT_SIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+pub(crate) const SERVER_SIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
+pub(crate) const SERVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x11);
 
 /// Gives a director IPv6. The path to its server takes 1400 bytes.
 pub(crate) fn extend(config: &mut Config) {
@@ -70,7 +70,7 @@ pub(crate) fn extend(config: &mut Config) {
     });
 }
 
-fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     let mut lab = Lab::with(&Setup {
         ipv6: true,
         ..Setup::default()
@@ -84,7 +84,7 @@ fn lab() -> Lab {
 }
 
 /// A packet from the client to the VIP.
-fn packet(next_header: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(next_header: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
     packet.extend([next_header, 64]);
@@ -94,7 +94,7 @@ fn packet(next_header: u8, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn frame(packet: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(packet: &[u8]) -> Vec<u8> {
     ethernet(PORT_MACS[0], GATEWAY_MAC, 0x86dd, packet)
 }
 

@@ -2,7 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::lab::{BEHIND_ROUTER, CLIENT_LAN, DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, rip};
+use super::{
+    ipv6::Ipv6Text,
+    lab::{BEHIND_ROUTER, CLIENT_LAN, DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, rip},
+};
 
 /// A configuration file, as far as tests differ in it.
 #[derive(Clone, Debug)]
@@ -24,15 +27,28 @@ pub(crate) struct Configuration {
     pub(crate) tunnel: &'static str,
     /// Whether the services stand in a file of ipvsadm.
     pub(crate) in_rules: bool,
+    /// Whether ports have IPv6 addresses, and there are services with it.
+    pub(crate) ipv6: bool,
 }
 
 impl Configuration {
     pub(super) fn to_toml(&self, lab: &Lab) -> String {
+        let ipv6 = self.ipv6.then(|| Ipv6Text::of(&self.servers));
         let mut parts = vec![self.director(lab)];
         if lab.shape == Shape::TwoArms {
-            parts.push(port("wan", &self.wan, DIRECTOR_WAN));
+            parts.push(port(
+                "wan",
+                &self.wan,
+                DIRECTOR_WAN,
+                ipv6.as_ref().map(|text| &text.wan),
+            ));
         }
-        parts.push(port("lan", &self.lan, DIRECTOR_LAN));
+        parts.push(port(
+            "lan",
+            &self.lan,
+            DIRECTOR_LAN,
+            ipv6.as_ref().map(|text| &text.lan),
+        ));
         if let Some(vlan) = self.vlan {
             parts.push(format!("vlan = {vlan}\n"));
         }
@@ -55,6 +71,7 @@ impl Configuration {
             let [high, low] = number.to_be_bytes();
             self.service(Ipv4Addr::new(198, 18, high, low), 80, "tcp")
         }));
+        parts.extend(ipv6.map(|text| text.services));
         parts.concat()
     }
 
@@ -121,12 +138,15 @@ impl Configuration {
     }
 }
 
-fn port(name: &str, device: &str, address: Ipv4Addr) -> String {
+fn port(name: &str, device: &str, address: Ipv4Addr, ipv6: Option<&String>) -> String {
+    let ipv6 = ipv6
+        .map(|network| format!(", \"{network}\""))
+        .unwrap_or_default();
     format!(
         "[[port]]\n\
          name = \"{name}\"\n\
          device = \"{device}\"\n\
-         addresses = [\"{address}/24\"]\n\
+         addresses = [\"{address}/24\"{ipv6}]\n\
          rx_descriptors = 512\n\
          tx_descriptors = 512\n"
     )

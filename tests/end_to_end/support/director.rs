@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     thread,
@@ -128,7 +128,8 @@ impl Director {
     }
 
     /// State and MAC address of a neighbor, empty where there is none.
-    pub(crate) fn neighbor(&self, address: Ipv4Addr) -> (String, String) {
+    pub(crate) fn neighbor(&self, address: impl Into<IpAddr>) -> (String, String) {
+        let address = address.into();
         let neighbors = self.show("neighbors");
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         rows(&neighbors)

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +10,8 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+
+use socket2::{Domain, Socket, Type};
 
 use super::{
     lab::VIP,
@@ -23,18 +25,18 @@ const ECHO_PORT: u16 = 7;
 #[derive(Debug)]
 pub(super) struct HttpServer {
     stop: Arc<AtomicBool>,
+    vip: IpAddr,
     namespace: String,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl HttpServer {
     /// Answers with its number and what it was sent.
-    pub(super) fn start(namespace: &Namespace, number: u8) -> Self {
+    pub(super) fn start(namespace: &Namespace, number: u8, vip: IpAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let any = Ipv4Addr::UNSPECIFIED;
-        let listener = namespace.inside(|| TcpListener::bind((any, HTTP_PORT)).unwrap());
+        let listener = namespace.inside(|| listen(vip)).unwrap();
         // Bound to the VIP, so that answers come from there.
-        let echo = namespace.inside(|| UdpSocket::bind((VIP, ECHO_PORT)).unwrap());
+        let echo = namespace.inside(|| UdpSocket::bind((vip, ECHO_PORT)).unwrap());
         echo.set_read_timeout(Some(POLL)).unwrap();
         let (of_tcp, of_udp) = (Arc::clone(&stop), Arc::clone(&stop));
         let threads = vec![
@@ -59,6 +61,7 @@ impl HttpServer {
         ];
         Self {
             stop,
+            vip,
             namespace: namespace.name.clone(),
             threads,
         }
@@ -70,12 +73,29 @@ impl Drop for HttpServer {
         self.stop.store(true, Ordering::Relaxed);
         inside(&self.namespace, || {
             // Wakes the listener.
-            let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, HTTP_PORT));
+            let _ = TcpStream::connect((self.vip, HTTP_PORT));
         });
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
+}
+
+/// Listens on all addresses of the VIP's IP version.
+fn listen(vip: IpAddr) -> io::Result<TcpListener> {
+    let any: IpAddr = match vip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let any = SocketAddr::new(any, HTTP_PORT);
+    let socket = Socket::new(Domain::for_address(any), Type::STREAM, None)?;
+    if vip.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&any.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
 }
 
 fn serve(stream: TcpStream, number: u8) -> io::Result<()> {
@@ -145,7 +165,11 @@ pub(crate) struct Connection {
 impl Connection {
     /// From the namespace of the calling thread.
     pub(crate) fn open() -> io::Result<Self> {
-        let address = SocketAddr::from((VIP, HTTP_PORT));
+        Self::open_to(SocketAddr::from((VIP, HTTP_PORT)))
+    }
+
+    /// The same, to any address.
+    pub(super) fn open_to(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;

@@ -186,7 +186,7 @@ impl Lab {
         wait_for("the real server has the VIP", || {
             namespace.inside(|| UdpSocket::bind((VIP, 0)).is_ok())
         });
-        let http = HttpServer::start(&namespace, number);
+        let http = HttpServer::start(&namespace, number, VIP.into());
         self.servers.push(RealServer {
             _http: http,
             _decapsulation: decapsulation,
@@ -293,6 +293,7 @@ impl Lab {
             more_services: 0,
             tunnel: "",
             in_rules: false,
+            ipv6: false,
         }
     }
 

@@ -6,6 +6,7 @@ mod configuration;
 mod director;
 mod http;
 mod icmp;
+mod ipv6;
 mod lab;
 mod namespace;
 
@@ -15,6 +16,7 @@ pub(crate) use self::{
     director::{Director, run_to_its_end},
     http::{Connection, receive},
     icmp::IcmpSocket,
+    ipv6::{DIRECTOR_WAN6, VIP_OVER_IPV6, VIP6, VIP6_OVER_IPV4, ping6, rip6},
     lab::{BEHIND_ROUTER, DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, skipped},
     namespace::{has_program, wait_for, wait_long_for},
 };

@@ -51,10 +51,12 @@ impl Namespace {
     pub(crate) fn set(&self, path: &str, value: &str) {
         let path = Path::new("/proc/sys/net").join(path);
         // A kernel without IPv6 needs no switching off.
-        if path.starts_with("/proc/sys/net/ipv6") && !path.exists() {
-            return;
-        }
-        self.inside(|| fs::write(path, value).unwrap());
+        let may_be_missing = path.starts_with("/proc/sys/net/ipv6");
+        self.inside(|| {
+            if !may_be_missing || path.exists() {
+                fs::write(path, value).unwrap();
+            }
+        });
     }
 
     /// The MAC address of an interface inside.
