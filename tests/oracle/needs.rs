@@ -1,4 +1,4 @@
-//! Which features a case needs, and which of them this version lacks.
+//! Which features a case needs and this version lacks. Its packets need none.
 
 use super::{
     case::{Case, Step},
@@ -6,22 +6,11 @@ use super::{
     shell,
 };
 
-/// Whether a packet is of a kind.
-type Kind = fn(&Headers) -> bool;
-
-/// Kinds of packets that this version does not forward yet, with their names.
-const MISSING: &[(&str, Kind)] = &[("IPv6", |headers| headers.ether_type == 0x86dd)];
-
 /// The first feature that a case needs and this version lacks.
 pub fn missing_feature(case: &Case) -> Option<String> {
     case.steps.iter().find_map(|step| match step {
         Step::Config(step) | Step::Cmd(step) => missing_in_lines(&step.cmd),
-        Step::Packet(step) => {
-            let headers = Headers::of(&step.frame);
-            let (name, _) = MISSING.iter().find(|(_, needs)| needs(&headers))?;
-            Some((*name).to_owned())
-        }
-        Step::Note { .. } => None,
+        Step::Packet(_) | Step::Note { .. } => None,
     })
 }
 
@@ -33,18 +22,4 @@ fn missing_in_lines(text: &str) -> Option<String> {
             Err(Refusal::Unsupported(what)) => Some(what),
             _ => None,
         })
-}
-
-/// What tells kinds of packets apart.
-#[derive(Debug, Default)]
-struct Headers {
-    ether_type: u16,
-}
-
-impl Headers {
-    fn of(frame: &[u8]) -> Self {
-        let byte = |at: usize| frame.get(at).copied().unwrap_or_default();
-        let ether_type = u16::from_be_bytes([byte(12), byte(13)]);
-        Self { ether_type }
-    }
 }

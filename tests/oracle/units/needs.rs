@@ -1,5 +1,5 @@
 use crate::{
-    case::{Case, CommandStep, PacketStep, Step, parse_hex},
+    case::{Case, CommandStep, Step},
     needs::missing_feature,
 };
 
@@ -13,50 +13,12 @@ fn case(step: Step) -> Case {
     }
 }
 
-fn packet(hex: &str) -> Case {
-    let frame = parse_hex(&format!("02000000d00002000000c000{hex}")).unwrap();
-    case(Step::Packet(PacketStep {
-        nic: 0,
-        frame,
-        note: String::new(),
-        out: Vec::new(),
-    }))
-}
-
 fn lines(cmd: &str) -> Case {
     case(Step::Cmd(CommandStep {
         cmd: cmd.to_owned(),
         output: String::new(),
         out: Vec::new(),
     }))
-}
-
-#[test]
-fn packets_that_cannot_be_forwarded_yet_are_found() {
-    let ipv4 = |fragment: &str, protocol: &str, l4: &str| {
-        packet(&format!(
-            "0800450000281234{fragment}40{protocol}0000cb007107c633640a{l4}"
-        ))
-    };
-    let plain = ipv4("4000", "06", "d6d80051000003e8000000005002faf0739a0000");
-    assert_eq!(missing_feature(&plain), None);
-    let echo_request = ipv4("0000", "01", "0800f7ff00000000");
-    assert_eq!(missing_feature(&echo_request), None);
-    let quote = |protocol| {
-        let header = format!("450000281234400040{protocol}00000a0000010a00000b");
-        ipv4(
-            "0000",
-            "01",
-            &format!("0301fcfe00000000{header}0102030405060708"),
-        )
-    };
-    assert_eq!(missing_feature(&quote("06")), None);
-    assert_eq!(missing_feature(&quote("04")), None);
-    for fragment in ["2000", "0001"] {
-        let fragment = ipv4(fragment, "11", "1388003500140000");
-        assert_eq!(missing_feature(&fragment), None);
-    }
-    assert_eq!(missing_feature(&packet("86dd60000000")), None);
 }
 
 #[test]
