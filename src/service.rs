@@ -307,7 +307,7 @@ impl fmt::Display for TunnelKind {
 pub const GUE_L4_PORT: u16 = 6080;
 
 /// The largest weight of a real server, as `ipvsadm` takes it.
-pub const WEIGHT_MAX: u32 = 65_535;
+pub const WEIGHT_MAX: u32 = i32::MAX.cast_unsigned();
 
 /// The settings of `/proc/sys/net/ipv4/vs` under their own names, with the
 /// kernel's defaults. [`TUNABLES`] lists them.

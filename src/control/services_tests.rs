@@ -125,8 +125,12 @@ fn what_does_not_exist_cannot_be_changed() {
 fn weights_and_thresholds_are_checked() {
     let mut fixture = Fixture::with_service();
     assert_eq!(
-        fixture.run(&Command::AddServer(service(80), server(11), weight(65_536))),
-        Err(CommandError::WeightOutOfRange(65_536))
+        fixture.run(&Command::AddServer(
+            service(80),
+            server(11),
+            weight(2_147_483_648)
+        )),
+        Err(CommandError::WeightOutOfRange(2_147_483_648))
     );
     let crossed = ServerOptions {
         weight: 1,

@@ -14,7 +14,7 @@ use hashbrown::{HashMap, HashSet};
 use super::{ArgumentError, Invocation, arguments::CommandLine};
 use crate::{
     control::command::Command,
-    service::{ServerKey, ServerOptions, ServiceKey, ServiceOptions, WEIGHT_MAX},
+    service::{ServerKey, ServerOptions, ServiceKey, ServiceOptions},
 };
 
 /// A service of the file.
@@ -90,9 +90,6 @@ pub enum RuleProblem {
         /// Where it stands first.
         line: usize,
     },
-    /// A weight that the kernel does not take.
-    #[error("the weight {0} is too large; write -w with 0 to {WEIGHT_MAX}")]
-    WeightOutOfRange(u32),
     /// Thresholds the wrong way round.
     #[error("the lower threshold {lower} is above the upper one, {upper}; write -y below -x")]
     ThresholdsCrossed {
@@ -253,15 +250,11 @@ impl Reader {
             return;
         }
         let ServerOptions {
-            weight,
             upper_threshold: upper,
             lower_threshold: lower,
             ..
         } = options;
-        if weight > WEIGHT_MAX {
-            let problem = RuleProblem::WeightOutOfRange(weight);
-            self.rules.problems.push((whole, problem));
-        } else if lower > upper {
+        if lower > upper {
             let problem = RuleProblem::ThresholdsCrossed { lower, upper };
             self.rules.problems.push((whole, problem));
         }

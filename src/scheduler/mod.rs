@@ -140,7 +140,9 @@ fn least_for_weight<'a>(
     for link in servers {
         let candidate = cost(link);
         // Compares cost / weight without dividing.
-        if least.1 * u64::from(link.weight) > candidate * u64::from(least.0.weight) {
+        if u128::from(least.1) * u128::from(link.weight)
+            > u128::from(candidate) * u128::from(least.0.weight)
+        {
             least = (link, candidate);
         }
     }

@@ -27,7 +27,7 @@ impl Schedule for TwoChoices {
         let first = self.choose(request, total)?;
         let second = self.choose(request, total)?;
         let cost = |link: &ServerLink, other: &ServerLink| {
-            request.overhead(link) * u64::from(other.weight)
+            u128::from(request.overhead(link)) * u128::from(other.weight)
         };
         let better = if cost(second, first) < cost(first, second) {
             second

@@ -40,6 +40,16 @@ impl WeightedRoundRobin {
         self.weight_top = weights.max.saturating_sub(weights.gcd - 1);
     }
 
+    /// Goes down to the first round that a server of this weight is in. Weights
+    /// may be so large that it takes long to get there round by round.
+    const fn skip_rounds_above(&mut self, weight: u32) {
+        if let Some(above) = self.current_weight.checked_sub(weight) {
+            let rounds = above.div_ceil(self.step);
+            let down = rounds.saturating_mul(self.step);
+            self.current_weight = self.current_weight.saturating_sub(down);
+        }
+    }
+
     /// Goes down one round; from the lowest to the highest. Says whether it
     /// was the lowest.
     fn next_round(&mut self) -> bool {
@@ -67,7 +77,7 @@ impl Schedule for WeightedRoundRobin {
     }
 
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
-        request.usable().next()?;
+        let heaviest = request.usable().map(|link| link.weight).max()?;
         // Ends: some server is usable, so that the lowest round (weight 1),
         // after at most one wrap, picks one.
         let mut wraps = 0;
@@ -82,6 +92,7 @@ impl Schedule for WeightedRoundRobin {
             }
             self.cursor = None;
             wraps += u32::from(self.next_round());
+            self.skip_rounds_above(heaviest);
         }
         None
     }
@@ -96,6 +107,19 @@ mod tests {
         let mut state = WeightedRoundRobin::start(Weights { max: 0, gcd: 1 });
         add_one_by_one(&mut state, servers);
         state
+    }
+
+    /// Weights of 2^31 - 1 and 1 would take two thousand million rounds.
+    #[test]
+    fn the_lightest_is_found_at_once_when_a_very_heavy_one_is_overloaded() {
+        let servers = list(&[i32::MAX.cast_unsigned(), 1]);
+        let mut wrr = started(&servers);
+        let loads = ServerLoads::new(8);
+        assert_eq!(picks(&mut wrr, &servers, &loads, 3), [2, 1, 1]);
+        let heavy = loads.of(RealServerIndex(1));
+        heavy.set_thresholds(1, 0);
+        heavy.open(true);
+        assert_eq!(picks(&mut wrr, &servers, &loads, 3), [2, 2, 2]);
     }
 
     /// The picks of recordings `07_wrr_w321` and `07_wrr_w111`.

@@ -511,12 +511,12 @@ addresses = ["192.0.2.10/24"]
 address = "198.51.100.10:80"
 [[service.real_server]]
 address = "192.0.2.11"
-weight = 65536
+weight = 2147483648
 "#,
         r"
-director.toml:9: `weight` is 65536; write a whole number from 0 to 65535
-    weight = 65536
-             ^^^^^
+director.toml:9: `weight` is 2147483648; write a whole number from 0 to 2147483647
+    weight = 2147483648
+             ^^^^^^^^^^
 ",
     );
 }
@@ -536,7 +536,7 @@ address = "192.0.2.11"
 weight = -1
 "#,
         r"
-director.toml:9: `weight` is -1; write a whole number from 0 to 65535
+director.toml:9: `weight` is -1; write a whole number from 0 to 2147483647
     weight = -1
              ^^
 ",
@@ -741,7 +741,7 @@ mtu = 1
 address = "198.51.100.10:80"
 [[service.real_server]]
 address = "192.0.2.11"
-weight = 70000
+weight = 2147483648
 "#,
         r"
 director.toml:2: this machine has no core 9; write one of its cores 0-3
@@ -750,9 +750,9 @@ director.toml:2: this machine has no core 9; write one of its cores 0-3
 director.toml:7: `mtu` is 1; write a whole number from 68 to 9702 bytes
     mtu = 1
           ^
-director.toml:12: `weight` is 70000; write a whole number from 0 to 65535
-    weight = 70000
-             ^^^^^
+director.toml:12: `weight` is 2147483648; write a whole number from 0 to 2147483647
+    weight = 2147483648
+             ^^^^^^^^^^
 ",
     );
 }

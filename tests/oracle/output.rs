@@ -59,8 +59,8 @@ impl<'a> RecordedOutput<'a> {
         self.lines.next()
     }
 
-    /// Consumes a list of services. Compares it with `ours` if `compare`.
-    pub fn take_services(&mut self, ours: &str, compare: bool) -> Result<(), String> {
+    /// Consumes a list of services. Compares it with `ours` as `compare` says.
+    pub fn take_services(&mut self, ours: &str, compare: Compare) -> Result<(), String> {
         self.skip_unknown(is_service_line);
         let mut is_first = true;
         let recorded = self.take_while(|line| {
@@ -69,12 +69,16 @@ impl<'a> RecordedOutput<'a> {
             is_first &= is_title;
             belongs
         });
-        if !compare {
+        if compare == Compare::Nothing {
             return Ok(());
         }
         let ours: Vec<&str> = ours.lines().map(str::trim_end).collect();
         let recorded: Vec<&str> = recorded.iter().map(|line| line.trim_end()).collect();
-        if ours == recorded {
+        let alike = match compare {
+            Compare::InOrder => ours == recorded,
+            _ => sorted_services(&ours) == sorted_services(&recorded),
+        };
+        if alike {
             Ok(())
         } else {
             Err(differ(&recorded.join("\n"), &ours.join("\n")))
@@ -192,20 +196,45 @@ impl Connection {
     fn parse(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            [protocol, expiry, state, client, service, server, ..] if expiry.contains(':') => {
+            [addresses @ .., state, seconds] if addresses.len() == 7 => Some(Self {
+                what: format!("{} {state}", addresses.join(" ")),
+                seconds: seconds.parse().ok()?,
+            }),
+            [protocol, expiry, state, client, service, server, ..] => {
                 let (minutes, seconds) = expiry.split_once(':')?;
                 Some(Self {
                     what: [*protocol, state, client, service, server].join(" "),
                     seconds: minutes.parse::<u64>().ok()? * 60 + seconds.parse::<u64>().ok()?,
                 })
             }
-            [addresses @ .., state, seconds] if addresses.len() == 7 => Some(Self {
-                what: format!("{} {state}", addresses.join(" ")),
-                seconds: seconds.parse().ok()?,
-            }),
             _ => None,
         }
     }
+}
+
+/// How a list of services is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// Not at all.
+    Nothing,
+    /// As it is.
+    InOrder,
+    /// With services in any order: the kernel's is that of its hash table, which
+    /// depends on an address in its memory. Servers keep their order.
+    AnyOrder,
+}
+
+/// Each service with its servers, and the title, sorted.
+fn sorted_services<'a>(lines: &[&'a str]) -> Vec<Vec<&'a str>> {
+    let mut services: Vec<Vec<&str>> = Vec::new();
+    for line in lines {
+        match services.last_mut() {
+            Some(service) if line.starts_with("  ->") => service.push(line),
+            _ => services.push(vec![line]),
+        }
+    }
+    services.sort();
+    services
 }
 
 fn sorted_connections<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Connection> {

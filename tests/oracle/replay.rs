@@ -11,7 +11,7 @@ use super::{
     lists::{Difference, Intended},
     mask::{Comparison, is_ignored},
     network::Network,
-    output::RecordedOutput,
+    output::{Compare, RecordedOutput},
     shell,
     subject::Subject,
 };
@@ -155,6 +155,11 @@ impl<'a, S: Subject> Replay<'a, S> {
         shell: &mut ShellState,
     ) -> Result<(), String> {
         match action {
+            // A text of ipvsadm alone, which asks nothing of a director.
+            Action::Ipvsadm(Invocation::Help, _) => {
+                shell.exit_code = 0;
+                recorded.expect_unknown();
+            }
             Action::Ipvsadm(invocation, filters) => {
                 let mut text = self.ipvsadm(invocation, shell)?;
                 if matches!(invocation, Invocation::List(Listing::Connections)) {
@@ -387,14 +392,21 @@ fn compare_output(
 ) -> Result<(), String> {
     match invocation {
         Invocation::List(Listing::Connections) => recorded.take_connections(text),
-        Invocation::List(Listing::Services { columns, .. }) if shell.exit_code == 0 => {
+        Invocation::List(Listing::Services {
+            columns, sorted, ..
+        }) if shell.exit_code == 0 => {
             // The kernel's own numbers are old at any other time.
             let is_current = match columns {
                 Columns::Statistics => shell.slept_ms >= STATISTICS_PERIOD_MS,
                 Columns::Rates => false,
                 _ => true,
             };
-            recorded.take_services(text, is_current)
+            let compare = match (is_current, sorted) {
+                (false, _) => Compare::Nothing,
+                (true, true) => Compare::InOrder,
+                (true, false) => Compare::AnyOrder,
+            };
+            recorded.take_services(text, compare)
         }
         _ => recorded.take_lines(text),
     }

@@ -131,7 +131,7 @@ fn every_mistake_is_reported_with_its_bytes() {
 -a -t 198.51.100.10:80 -r 10.0.0.11:80 -i
 -a -t 198.51.100.10:80 -r 10.0.0.11 -i -w 2
 -a -t 198.51.100.10:80 -r 10.0.0.12 -m
--a -t 198.51.100.10:80 -r 10.0.0.13 -i -w 65536
+-a -t 198.51.100.10:80 -r 10.0.0.13 -i -w 2147483648
 -a -t 198.51.100.10:80 -r 10.0.0.14 -i -x 5 -y 6
 -D -t 198.51.100.10:80
 ipvsadm -A -t 198.51.100.11:80
@@ -166,8 +166,8 @@ ipvsadm -A -t 198.51.100.11:80
             ),
             wrong(
                 8,
-                "-a -t 198.51.100.10:80 -r 10.0.0.13 -i -w 65536",
-                "the weight 65536 is too large; write -w with 0 to 65535"
+                "-a -t 198.51.100.10:80 -r 10.0.0.13 -i -w 2147483648",
+                "illegal weight specified; correct it, `ipvsadm -h` lists what can be written"
             ),
             wrong(
                 9,
@@ -229,7 +229,7 @@ fn tunnel() -> impl Strategy<Value = TunnelKind> {
 
 /// Without thresholds, which `ipvsadm -S` does not save.
 fn server_options() -> impl Strategy<Value = ServerOptions> {
-    (0..=WEIGHT_MAX, tunnel()).prop_map(|(weight, tunnel)| ServerOptions {
+    (0..=crate::service::WEIGHT_MAX, tunnel()).prop_map(|(weight, tunnel)| ServerOptions {
         weight,
         tunnel,
         ..ServerOptions::default()

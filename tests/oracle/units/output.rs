@@ -1,6 +1,6 @@
 use crate::{
     lists::{Intended, NotYet},
-    output::RecordedOutput,
+    output::{Compare, RecordedOutput},
 };
 
 const CONNECTIONS: &str = "\
@@ -66,14 +66,14 @@ fn a_wait_that_is_not_recorded_shows_in_what_all_connections_have_left() {
 fn outputs_of_several_commands_are_told_apart() {
     let text = format!("{SERVICES}{CONNECTIONS}{SERVICES}");
     let mut recorded = RecordedOutput::new(&text, 0, 0);
-    assert_eq!(recorded.take_services(SERVICES, true), Ok(()));
+    assert_eq!(recorded.take_services(SERVICES, Compare::InOrder), Ok(()));
     assert_eq!(recorded.take_connections(CONNECTIONS), Ok(()));
-    assert_eq!(recorded.take_services(SERVICES, true), Ok(()));
+    assert_eq!(recorded.take_services(SERVICES, Compare::InOrder), Ok(()));
     assert_eq!(recorded.finish(), Ok(()));
 
     let text = SERVICES.repeat(2);
     let mut recorded = RecordedOutput::new(&text, 0, 0);
-    assert_eq!(recorded.take_services(SERVICES, true), Ok(()));
+    assert_eq!(recorded.take_services(SERVICES, Compare::InOrder), Ok(()));
     assert!(recorded.finish().is_err());
 }
 
@@ -94,17 +94,17 @@ TCP CB007107 BB81 C633640A 0050 0A00000B 0050 ESTABLISHED     893
 fn other_counts_of_connections_differ() {
     let mut recorded = RecordedOutput::new(SERVICES, 0, 0);
     let ours = SERVICES.replace("1      1          0", "1      0          1");
-    assert!(recorded.take_services(&ours, true).is_err());
+    assert!(recorded.take_services(&ours, Compare::InOrder).is_err());
 }
 
 #[test]
 fn unknown_lines_may_stand_only_where_they_are_expected() {
     let text = format!("Ip: Forwarding DefaultTTL\n{SERVICES}");
     let mut recorded = RecordedOutput::new(&text, 0, 0);
-    assert!(recorded.take_services(SERVICES, true).is_err());
+    assert!(recorded.take_services(SERVICES, Compare::InOrder).is_err());
     let mut recorded = RecordedOutput::new(&text, 0, 0);
     recorded.expect_unknown();
-    assert_eq!(recorded.take_services(SERVICES, true), Ok(()));
+    assert_eq!(recorded.take_services(SERVICES, Compare::InOrder), Ok(()));
     assert_eq!(recorded.finish(), Ok(()));
 }
 
