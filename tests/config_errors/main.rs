@@ -11,6 +11,7 @@ mod keys;
 mod ports;
 mod routes;
 mod rules;
+mod servers;
 mod services;
 mod warnings;
 
