@@ -69,7 +69,15 @@ pub(super) fn parse(frame: &[u8], port: &PortForwarding) -> Result<Parsed, Exit>
     let (ether_type, l3_offset) = parse_ethernet(frame, port)?;
     match ether_type {
         ETHER_TYPE_IPV4 => parse_ipv4(frame, l3_offset),
-        ETHER_TYPE_IPV6 => parse_ipv6(frame, l3_offset),
+        ETHER_TYPE_IPV6 => {
+            let parsed = parse_ipv6(frame, l3_offset)?;
+            // Nothing else is for a group here.
+            let is_to_group = frame.first().is_some_and(|first| first & 1 != 0);
+            if is_to_group && !matches!(parsed.payload, Payload::NeighborDiscovery) {
+                return Err(Exit::Drop(DropReason::OtherMac));
+            }
+            Ok(parsed)
+        }
         ETHER_TYPE_ARP => Err(Exit::Punt(PuntReason::Arp)),
         _ => Err(Exit::Drop(DropReason::UnknownEtherType)),
     }

@@ -202,6 +202,16 @@ fn an_error_about_a_connection_goes_to_its_server_and_an_unrelated_one_does_not(
 }
 
 #[test]
+fn a_packet_in_a_frame_for_a_group_opens_no_connection() {
+    let mut lab = lab();
+    let group = [0x33, 0x33, 0, 0, 0, 0xfb];
+    let packet = packet(6, &segment(1000, SYN, b""));
+    let frame = ethernet(group, GATEWAY_MAC, 0x86dd, &packet);
+    let Checked { .. } = lab.counts_one("other_mac", |lab| lab.send(&frame));
+    assert_eq!(lab.state_of(1000), None);
+}
+
+#[test]
 fn cut_off_headers_are_dropped_wherever_they_end() {
     let mut lab = lab();
     let mut payload = extension(60).to_vec();
