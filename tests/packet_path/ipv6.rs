@@ -12,6 +12,7 @@ use pointsman::{
 
 use crate::{
     frames::{ACK, GATEWAY_MAC, PORT_MACS, SYN, checksum, ethernet, segment, server_mac},
+    frames_ipv6::server,
     lab::{Checked, Lab, Setup, weight},
 };
 
@@ -50,11 +51,13 @@ pub(crate) fn extend(config: &mut Config) {
         address: gateway,
         mac: MacAddr(GATEWAY_MAC),
     });
-    config.neighbors.push(NeighborConfig {
-        port: 1,
-        address: SERVER.into(),
-        mac: MacAddr(server_mac(11)),
-    });
+    for (host, mac) in [(0x11, 11), (0x12, 12), (0x13, 13), (0x14, 14)] {
+        config.neighbors.push(NeighborConfig {
+            port: 1,
+            address: server(host).into(),
+            mac: MacAddr(server_mac(mac)),
+        });
+    }
     config.services.push(ServiceConfig {
         key: ServiceKey::Vip {
             protocol: Protocol::Tcp,
@@ -71,9 +74,14 @@ pub(crate) fn extend(config: &mut Config) {
 }
 
 pub(crate) fn lab() -> Lab {
+    lab_of(Setup::default())
+}
+
+/// A lab with IPv6 besides.
+pub(crate) fn lab_of(setup: Setup) -> Lab {
     let mut lab = Lab::with(&Setup {
         ipv6: true,
-        ..Setup::default()
+        ..setup
     });
     // Until nobody else has claimed its addresses.
     for _ in 0..30 {

@@ -21,7 +21,9 @@ mod dpdk_support;
 mod drops;
 mod facts;
 mod fragments;
+mod fragments_ipv6;
 mod frames;
+mod frames_ipv6;
 mod golden;
 #[cfg(feature = "dpdk")]
 mod golden_dpdk;
@@ -45,5 +47,6 @@ mod tunnel_errors;
 mod tunnel_errors_ipv6;
 mod tunnels;
 mod witnesses;
+mod witnesses_ipv6;
 mod work;
 mod workers;

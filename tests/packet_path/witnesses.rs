@@ -53,12 +53,12 @@ const CASES: [Case; 5] = [
 ];
 
 /// The port of GUE in these tests.
-const GUE_PORT: &str = "6081";
+pub(crate) const GUE_PORT: &str = "6081";
 
 /// TCP and UDP packets of a client: with and without data, DF and options, of
 /// even and odd length, and too long for the tunnel where they may be
 /// fragmented.
-fn packets() -> Vec<Ip> {
+pub(crate) fn packets() -> Vec<Ip> {
     let marked = Ip {
         tos: 0xbb,
         ttl: 33,
@@ -87,7 +87,7 @@ fn packets() -> Vec<Ip> {
 }
 
 /// The frames that packets of clients become.
-fn sent(lab: &mut Lab) -> Vec<Vec<u8>> {
+pub(crate) fn sent(lab: &mut Lab) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     for packet in packets() {
         for (port, frame) in lab.answers(&packet.frame()) {
@@ -100,7 +100,7 @@ fn sent(lab: &mut Lab) -> Vec<Vec<u8>> {
 }
 
 /// Writes a capture file (pcap 2.4, Ethernet).
-fn capture(name: &str, frames: &[Vec<u8>]) -> PathBuf {
+pub(crate) fn capture(name: &str, frames: &[Vec<u8>]) -> PathBuf {
     let mut bytes = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
         bytes.extend(word.to_le_bytes());
@@ -117,14 +117,14 @@ fn capture(name: &str, frames: &[Vec<u8>]) -> PathBuf {
     path
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/packet_path/witnesses")
         .join(name)
 }
 
 /// Whether a witness is there; says so when it is not.
-fn is_there(test: &str, package: &str, probe: &mut Command) -> bool {
+pub(crate) fn is_there(test: &str, package: &str, probe: &mut Command) -> bool {
     let is_there = probe.output().is_ok_and(|output| output.status.success());
     if !is_there {
         println!("skipped: {test}: needs {package}; scripts/setup.sh --tests installs it");
@@ -134,8 +134,8 @@ fn is_there(test: &str, package: &str, probe: &mut Command) -> bool {
 
 /// One frame as tshark sees it.
 #[derive(Debug)]
-struct Seen {
-    protocols: String,
+pub(crate) struct Seen {
+    pub(crate) protocols: String,
     /// Severity and text of what it finds wrong.
     complaints: Vec<String>,
     /// All checksums from outside to inside: 0 is bad, 1 good, 2 not verified,
@@ -143,7 +143,7 @@ struct Seen {
     statuses: String,
 }
 
-fn look_with_tshark(capture: &Path) -> Vec<Seen> {
+pub(crate) fn look_with_tshark(capture: &Path) -> Vec<Seen> {
     let mut command = Command::new("tshark");
     command.arg("-r").arg(capture);
     command
@@ -155,6 +155,9 @@ fn look_with_tshark(capture: &Path) -> Vec<Seen> {
         "udp.check_checksum:TRUE",
         "tcp.check_checksum:TRUE",
         "ip.defragment:TRUE",
+        "ipv6.defragment:TRUE",
+        // RFC 6935 allows it for tunnels.
+        "udp.ignore_ipv6_zero_checksum:TRUE",
         // A made-up conversation is no subject.
         "tcp.analyze_sequence_numbers:FALSE",
         "tcp.desegment_tcp_streams:FALSE",
@@ -204,7 +207,7 @@ fn seen(line: &str) -> Seen {
 /// `PI_WARN` of Wireshark; chats and notes are below.
 const EXPERT_WARNING: u32 = 0x0060_0000;
 
-fn is_clean(seen: &Seen) -> bool {
+pub(crate) fn is_clean(seen: &Seen) -> bool {
     let mut statuses = seen.statuses.split([',', ' ']);
     seen.complaints.is_empty() && statuses.all(|status| status != "0")
 }

@@ -10,8 +10,8 @@ that they make. Prints how many whole packets came out the same.
 import sys
 
 from scapy.all import (
-    IP, TCP, UDP, ByteField, ICMP, IPv6, Packet, Raw, ShortField, bind_layers,
-    conf, defragment, rdpcap,
+    IP, TCP, UDP, ByteField, ICMP, IPv6, IPv6ExtHdrFragment, Packet, Raw,
+    ShortField, bind_layers, conf, defragment, defragment6, rdpcap,
 )
 from scapy.layers.l2 import GRE
 
@@ -58,8 +58,8 @@ def check(name, original, rebuilt):
 def main(capture, port):
     bind_layers(UDP, GUE, dport=port)
     # What the client's ports stand for is of no interest.
-    conf.layers.filter([IP, IPv6, TCP, UDP, GRE, GUE, ICMP, Raw])
-    whole, pieces = 0, []
+    conf.layers.filter([IP, IPv6, IPv6ExtHdrFragment, TCP, UDP, GRE, GUE, ICMP, Raw])
+    whole, pieces, pieces6 = 0, [], {}
     for number, frame in enumerate(rdpcap(capture), 1):
         packet = frame.payload
         original = bytes(packet.original)
@@ -67,6 +67,11 @@ def main(capture, port):
             pieces.append(IP(original))
             piece = IP(original[:20]) / Raw(original[20:])
             check(f"fragment {number}", original, bytes(forget(piece)))
+        elif isinstance(packet.payload, IPv6ExtHdrFragment):
+            header = IPv6ExtHdrFragment(original[40:48])
+            piece = IPv6(original[:40]) / header / Raw(original[48:])
+            check(f"fragment {number}", original, bytes(forget(piece)))
+            pieces6.setdefault(header.id, []).append(IPv6(original))
         else:
             check(f"packet {number}", original, bytes(forget(packet)))
             whole += 1
@@ -74,6 +79,10 @@ def main(capture, port):
         original = bytes(packet)
         again = forget(IP(original))
         check("reassembled packet", original, bytes(again))
+        whole += 1
+    for fragments in pieces6.values():
+        original = bytes(defragment6(fragments))
+        check("reassembled packet", original, bytes(forget(IPv6(original))))
         whole += 1
     print(whole)
 
