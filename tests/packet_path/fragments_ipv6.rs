@@ -66,7 +66,7 @@ pub(crate) fn inner(frame: &[u8]) -> (u8, Vec<u8>) {
 /// What real servers make of the packets they got: the payload behind the
 /// fragment header of each whole datagram, by server and identification.
 /// Written from RFC 8200 section 4.5 alone.
-fn reassembled(sent: &[(u8, Vec<u8>)]) -> BTreeMap<(u8, u32), Vec<u8>> {
+pub(crate) fn reassembled(sent: &[(u8, Vec<u8>)]) -> BTreeMap<(u8, u32), Vec<u8>> {
     let mut pieces = BTreeMap::<(u8, u32), Vec<(usize, bool, Vec<u8>)>>::new();
     for (port, frame) in sent {
         assert_eq!(*port, 1);

@@ -128,7 +128,7 @@ fn icmpv6(icmp_type: u8, code: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 /// A packet of the VIP to the client as an error quotes it.
-fn quoted(client_port: u16, len: usize) -> Vec<u8> {
+pub(crate) fn quoted(client_port: u16, len: usize) -> Vec<u8> {
     let mut quoted = vec![0x60, 0, 0, 0, 5, 0xdc, 6, 60];
     quoted.extend(VIP.octets());
     quoted.extend(CLIENT.octets());
