@@ -253,6 +253,10 @@ pub struct ServerForwarding {
     pub l2_len: u8,
     /// The largest outer packet, in bytes.
     pub mtu: u16,
+    /// The bits of the last two bytes of the outer source address that each
+    /// flow sets in its own way, 0 in the ready-made header. None when all
+    /// packets have the same source.
+    pub source_mask: u16,
     /// What packets are wrapped in.
     pub tunnel: TunnelKind,
     /// The IP version of the outer header: that of the server's address.
@@ -282,6 +286,7 @@ impl ServerForwarding {
         port: PortIndex(0),
         l2_len: 0,
         mtu: 0,
+        source_mask: 0,
         tunnel: TunnelKind::Ipip,
         version: IpVersion::V4,
         checksum_seed: 0,

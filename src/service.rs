@@ -11,8 +11,10 @@ mod tunables;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
 };
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::key::{MarkGroup, ServiceKey};
@@ -81,6 +83,26 @@ pub struct ServiceOptions {
     /// (`ipvsadm -p`).
     #[serde(default)]
     pub persistence: Option<Persistence>,
+    /// The network that outer packets come from: each flow from an address of
+    /// its own, so that the real server's NIC spreads flows over its queues.
+    /// Real servers of the other IP version get packets from where their route
+    /// says. Prefix lengths are within [`outer_source_lengths`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer_source: Option<IpNet>,
+}
+
+impl ServiceOptions {
+    /// The network that outer packets to a real server come from.
+    pub fn outer_source_to(&self, rip: IpAddr) -> Option<IpNet> {
+        let is_same_version = |network: &IpNet| network.addr().is_ipv6() == rip.is_ipv6();
+        self.outer_source.filter(is_same_version)
+    }
+}
+
+/// The prefix lengths that a network of outer sources can have: 2 to 65,536
+/// addresses, more than any NIC has queues to spread flows over.
+pub const fn outer_source_lengths(is_ipv6: bool) -> RangeInclusive<u8> {
+    if is_ipv6 { 112..=127 } else { 16..=31 }
 }
 
 /// How long, and for whom, a service keeps to the real server of a client's
@@ -163,6 +185,7 @@ impl From<SchedulerKind> for ServiceOptions {
             flags: SchedulerFlags::default(),
             one_packet: false,
             persistence: None,
+            outer_source: None,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! that Ethernet padding does not travel on.
 #![forbid(unsafe_code)]
 
+mod flow;
 mod gre;
 mod gue;
 
@@ -93,13 +94,17 @@ pub fn encapsulate<P: Packet>(
     fragmentation: Fragmentation,
 ) -> Result<(), NoHeadroom> {
     packet.truncate(usize::from(inner.l3_offset) + usize::from(inner.total_len));
+    let source_bits = match server.source_mask {
+        0 => 0,
+        mask => source_bits(packet.bytes(), inner.l3_offset, mask),
+    };
     let inner = if server.tunnel == TunnelKind::Ipip {
         inner
     } else {
-        interpose(packet, inner, server).ok_or(NoHeadroom)?
+        interpose(packet, inner, server, source_bits).ok_or(NoHeadroom)?
     };
     if server.version == IpVersion::V6 {
-        return prepend_v6(packet, inner, server).ok_or(NoHeadroom);
+        return prepend_v6(packet, inner, server, source_bits).ok_or(NoHeadroom);
     }
 
     let l3_offset = usize::from(inner.l3_offset);
@@ -115,7 +120,7 @@ pub fn encapsulate<P: Packet>(
         .get_mut(l2_len..)
         .and_then(<[u8]>::first_chunk_mut)
         .ok_or(NoHeadroom)?;
-    complete(outer, inner, server, fragmentation);
+    complete(outer, inner, server, fragmentation, source_bits);
 
     if server.offload_checksum {
         packet.offload_ipv4_checksum(server.l2_len, 20);
@@ -123,9 +128,23 @@ pub fn encapsulate<P: Packet>(
     Ok(())
 }
 
+/// Those of the bits in `mask` that the outer source address of a flow has set,
+/// so that the real server's NIC spreads flows that it sees as one pair of
+/// addresses. They belong into the last two bytes, which are 0 there.
+fn source_bits(frame: &[u8], l3_offset: u8, mask: u16) -> u16 {
+    let inner = frame.get(usize::from(l3_offset)..).unwrap_or_default();
+    let [.., high, low] = flow::hash(inner).to_be_bytes();
+    u16::from_be_bytes([high, low]) & mask
+}
+
 /// Writes the header that GRE and GUE have between outer and inner packet. It
 /// takes the place of the old Ethernet header, which is longer.
-fn interpose<P: Packet>(packet: &mut P, inner: Inner, server: &ServerForwarding) -> Option<Inner> {
+fn interpose<P: Packet>(
+    packet: &mut P,
+    inner: Inner,
+    server: &ServerForwarding,
+    source_bits: u16,
+) -> Option<Inner> {
     let l3_offset = usize::from(inner.l3_offset);
     let frame = packet.bytes_mut();
     match server.tunnel {
@@ -134,7 +153,8 @@ fn interpose<P: Packet>(packet: &mut P, inner: Inner, server: &ServerForwarding)
             gre::write(frame, l3_offset, inner.version, checksum)?;
         }
         TunnelKind::Gue { l4_port, checksum } => {
-            gue::write(frame, inner, server, (l4_port, checksum.is_outer_present()))?;
+            let checksum = checksum.is_outer_present();
+            gue::write(frame, inner, server, (l4_port, checksum), source_bits)?;
         }
     }
     let header_len = server.tunnel.header_len();
@@ -155,6 +175,7 @@ fn complete(
         identification,
         dont_fragment,
     }: Fragmentation,
+    source_bits: u16,
 ) {
     let tos = outer_tos(inner.tos);
     let total_len = inner.total_len.saturating_add(20);
@@ -164,12 +185,16 @@ fn complete(
     [outer[4], outer[5]] = identification.to_be_bytes();
     [outer[6], outer[7]] = flags.to_be_bytes();
     outer[8] = inner.ttl;
+    let [high, low] = source_bits.to_be_bytes();
+    outer[14] |= high;
+    outer[15] |= low;
     if !server.offload_checksum {
         let sum = server.checksum_seed
             + u32::from(tos)
             + u32::from(total_len)
             + u32::from(identification)
             + u32::from(flags)
+            + u32::from(source_bits)
             + (u32::from(inner.ttl) << 8);
         [outer[10], outer[11]] = (!fold(sum)).to_be_bytes();
     }
@@ -177,7 +202,12 @@ fn complete(
 
 /// Puts Ethernet and IPv6 header in front. The flow label is 0, as Linux IPVS
 /// has it.
-fn prepend_v6<P: Packet>(packet: &mut P, inner: Inner, server: &ServerForwarding) -> Option<()> {
+fn prepend_v6<P: Packet>(
+    packet: &mut P,
+    inner: Inner,
+    server: &ServerForwarding,
+    source_bits: u16,
+) -> Option<()> {
     let l2_len = usize::from(server.l2_len);
     let header_len = l2_len + server.header_v6.len();
     let more = header_len.saturating_sub(usize::from(inner.l3_offset));
@@ -191,6 +221,9 @@ fn prepend_v6<P: Packet>(packet: &mut P, inner: Inner, server: &ServerForwarding
     outer[1] |= tos << 4;
     [outer[4], outer[5]] = inner.total_len.to_be_bytes();
     outer[7] = inner.ttl;
+    let [high, low] = source_bits.to_be_bytes();
+    outer[22] |= high;
+    outer[23] |= low;
     Some(())
 }
 

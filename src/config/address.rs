@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::Problem;
-use crate::wire::unicast;
+use crate::{service::outer_source_lengths, wire::unicast};
 
 /// The address of a host that packets can come from or go to across routers;
 /// `example` stands in messages, in quotes.
@@ -75,6 +75,21 @@ pub(super) fn parse_vips(text: &str) -> Result<IpNet, Problem> {
         return Err(Problem::AllVips(network));
     }
     check_host(network.addr(), "a VIP")?;
+    Ok(network)
+}
+
+/// A network that outer packets come from.
+pub(super) fn parse_outer_source(text: &str) -> Result<IpNet, Problem> {
+    let network = parse_network(text, (24, 120), "\"10.9.0.0/24\"")?;
+    if network.trunc() != network {
+        return Err(Problem::HostBits(network));
+    }
+    let lengths = outer_source_lengths(network.addr().is_ipv6());
+    if !lengths.contains(&network.prefix_len()) {
+        let (min, max) = lengths.into_inner();
+        return Err(Problem::OuterSourceLength { network, min, max });
+    }
+    check_host(network.addr(), "an outer source")?;
     Ok(network)
 }
 

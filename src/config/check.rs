@@ -8,6 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use toml::Spanned;
 
 use super::{
     RouteAction,
@@ -29,7 +30,7 @@ pub(super) fn check_roles(
     (marks, services): (&[MarkDraft], &[ServiceDraft]),
     findings: &mut Findings<'_>,
 ) {
-    let mut taken: HashMap<IpAddr, (Span, &'static str)> = network
+    let mut taken: Roles = network
         .own_addresses()
         .map(|(own, span)| (own, (span, "a port's address")))
         .collect();
@@ -74,15 +75,52 @@ pub(super) fn check_roles(
         used.entry(address).or_insert((span, role.name));
     }
     check_networks(&used, &networks, findings);
+    for source in services.iter().filter_map(|it| it.outer_source.as_ref()) {
+        check_outer_source(source, network, (&used, &networks), findings);
+    }
+}
+
+/// Checks that nothing else has the addresses that outer packets come from. The
+/// director answers ARP for them, and real servers take no packets from their
+/// own addresses, of which VIPs are some, nor from broadcast addresses.
+fn check_outer_source(
+    source: &Spanned<IpNet>,
+    network: &Network,
+    (used, vips): (&Roles, &[(IpNet, Span)]),
+    findings: &mut Findings<'_>,
+) {
+    let (span, sources) = (source.span(), *source.get_ref());
+    let held = used
+        .iter()
+        .filter(|(address, _)| sources.contains(*address))
+        .map(|(&address, (first, other))| (address, first, *other));
+    let overlapping = vips
+        .iter()
+        .filter(|(vips, _)| vips.contains(&sources) || sources.contains(vips))
+        .map(|(vips, first)| (vips.network().max(sources.network()), first, VIP.name));
+    if let Some((address, first, other)) = held.chain(overlapping).min_by_key(|it| it.0) {
+        let line = findings.line_from(first, &span);
+        let problem = Problem::OuterSourceHolds {
+            network: sources,
+            address,
+            other,
+            line,
+        };
+        findings.refuse(span, problem);
+    } else if let Some((connected, kind, address)) = network.reserved_in(sources) {
+        let problem = Problem::OuterSourceNotAHost {
+            network: sources,
+            address,
+            kind,
+            connected,
+        };
+        findings.refuse(span, problem);
+    }
 }
 
 /// Checks that networks of VIPs hold nothing but VIPs: the director answers ARP
 /// for all of them.
-fn check_networks(
-    used: &HashMap<IpAddr, (Span, &'static str)>,
-    networks: &[(IpNet, Span)],
-    findings: &mut Findings<'_>,
-) {
+fn check_networks(used: &Roles, networks: &[(IpNet, Span)], findings: &mut Findings<'_>) {
     for (network, span) in networks {
         let held = used
             .iter()
@@ -144,6 +182,9 @@ pub(super) fn check_reachable(
     }
 }
 
+/// Where addresses stand, and what they are for.
+type Roles = HashMap<IpAddr, (Span, &'static str)>;
+
 /// What an address is for.
 struct Role {
     name: &'static str,
@@ -169,7 +210,7 @@ const NEIGHBOR: Role = Role {
 };
 
 fn check_role(
-    taken: &HashMap<IpAddr, (Span, &'static str)>,
+    taken: &Roles,
     role: &Role,
     address: IpAddr,
     span: &Span,

@@ -268,6 +268,57 @@ pub enum Problem {
         /// Where it stands.
         line: Line,
     },
+    /// A network of outer sources that is too small or too large.
+    #[error("`outer_source` cannot be {network}; write a prefix length from {min} to {max}")]
+    OuterSourceLength {
+        /// The network.
+        network: IpNet,
+        /// The shortest prefix.
+        min: u8,
+        /// The longest prefix.
+        max: u8,
+    },
+    /// A network of outer sources that nothing comes from.
+    #[error(
+        "`outer_source` is an {family} network, and all real servers have {other} addresses; \
+         write an {other} network, or remove it"
+    )]
+    OuterSourceOfOtherFamily {
+        /// Of the network: "IPv4" or "IPv6".
+        family: &'static str,
+        /// Of the real servers.
+        other: &'static str,
+    },
+    /// An address that is no outer source in a network of them.
+    #[error(
+        "outer packets come from all of {network}, and {address} is {other} in line {line}; \
+         write a network that nothing else has an address in"
+    )]
+    OuterSourceHolds {
+        /// The network.
+        network: IpNet,
+        /// The address.
+        address: IpAddr,
+        /// What that is for.
+        other: &'static str,
+        /// Where it stands.
+        line: Line,
+    },
+    /// A network of outer sources with an address that no host has.
+    #[error(
+        "outer packets come from all of {network}, and {address} is the {kind} address of \
+         {connected}; write a network that leaves it out"
+    )]
+    OuterSourceNotAHost {
+        /// The network.
+        network: IpNet,
+        /// The address.
+        address: IpAddr,
+        /// "network" or "broadcast".
+        kind: &'static str,
+        /// The port's network.
+        connected: IpNet,
+    },
     /// A network of clients without persistence.
     #[error("`persistence_prefix_len` is for persistent services; write `persistence_s` too")]
     PrefixLenWithoutPersistence,

@@ -165,6 +165,7 @@ pub(super) static SERVICE: TableFormat = TableFormat {
         key("one_packet", "true"),
         key("persistence_s", "360"),
         key("persistence_prefix_len", "24"),
+        key("outer_source", "\"10.9.0.0/24\""),
         key("real_server", "[[service.real_server]]"),
     ],
 };

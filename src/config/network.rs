@@ -120,6 +120,21 @@ impl Network {
         }
     }
 
+    /// The first or last address of a connected network that is in `sources`:
+    /// the network, what it is there, and the address.
+    pub(super) fn reserved_in(&self, sources: IpNet) -> Option<(IpNet, &'static str, IpAddr)> {
+        self.networks().find_map(|(_, network)| {
+            let network = network.get_ref().trunc();
+            let mut ends = [network.network(), network.broadcast()].into_iter();
+            ends.find_map(|address| {
+                let kind = reserved_kind(network, address)?;
+                sources
+                    .contains(&address)
+                    .then_some((network, kind, address))
+            })
+        })
+    }
+
     fn networks(&self) -> impl Iterator<Item = (usize, &Spanned<IpNet>)> {
         self.ports
             .iter()

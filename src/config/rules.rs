@@ -95,6 +95,7 @@ fn draft(rule: ServiceRule, start: usize, findings: &mut Findings<'_>) -> Option
         key: Spanned::new(span, key),
         servers: drafts,
         options,
+        outer_source: None,
     };
     service.doubt_servers(findings);
     Some(service)

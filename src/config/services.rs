@@ -6,11 +6,12 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
     ServiceConfig,
-    address::{parse_real_server, parse_service_address},
+    address::{parse_outer_source, parse_real_server, parse_service_address},
     error::Problem,
     format::{REAL_SERVER, SERVICE},
     reader::{Findings, Span, TableReader},
@@ -30,6 +31,8 @@ pub(super) struct ServiceDraft {
     pub(super) key: Spanned<ServiceKey>,
     pub(super) servers: Vec<(Spanned<IpAddr>, ServerOptions)>,
     pub(super) options: ServiceOptions,
+    /// Where the options have their network of outer sources from.
+    pub(super) outer_source: Option<Spanned<IpNet>>,
 }
 
 impl ServiceDraft {
@@ -100,6 +103,10 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
     let is_ipv6 = key.as_ref().is_some_and(|key| key.get_ref().is_ipv6());
     let persistence = read_persistence(table, is_ipv6, findings);
     let servers = read_servers(table, findings);
+    let outer_source = table.parsed("outer_source", parse_outer_source, findings);
+    if let Some(network) = &outer_source {
+        check_outer_family(network, &servers, findings);
+    }
     let scheduler = scheduler.map(Spanned::into_inner).unwrap_or_default();
     let key = key?;
     if let Some(protocol) = key.get_ref().protocol() {
@@ -121,13 +128,37 @@ fn read_service(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Opt
             flags,
             one_packet,
             persistence,
+            outer_source: outer_source.as_ref().map(|it| *it.get_ref()),
         },
+        outer_source,
     };
     // Real servers that are there and all wrong are complained about already.
     if !(table.has("real_server") && draft.servers.is_empty()) {
         draft.doubt_servers(findings);
     }
     Some(draft)
+}
+
+/// Checks that outer packets to some real server can come from a network.
+/// Servers may also come later, so that a service without any may have one.
+fn check_outer_family(
+    network: &Spanned<IpNet>,
+    servers: &[(Spanned<IpAddr>, ServerOptions)],
+    findings: &mut Findings<'_>,
+) {
+    let is_ipv6 = network.get_ref().addr().is_ipv6();
+    let mut rips = servers.iter().map(|(rip, _)| rip.get_ref());
+    if !servers.is_empty() && rips.all(|rip| rip.is_ipv6() != is_ipv6) {
+        let (family, other) = if is_ipv6 {
+            ("IPv6", "IPv4")
+        } else {
+            ("IPv4", "IPv6")
+        };
+        findings.refuse(
+            network.span(),
+            Problem::OuterSourceOfOtherFamily { family, other },
+        );
+    }
 }
 
 /// `address` and `protocol`.

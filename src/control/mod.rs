@@ -18,6 +18,7 @@ mod host_ipv6;
 mod ndp;
 mod neighbors;
 mod network;
+mod outer_sources;
 mod path_mtu;
 mod publish;
 mod punted;

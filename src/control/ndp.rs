@@ -155,10 +155,12 @@ impl<D: Driver> Management<D> {
     }
 
     /// Whether questions for an address that arrive at a port are answered:
-    /// for the port's own addresses and for all VIPs.
+    /// for the port's own addresses, for all VIPs and for the networks that outer
+    /// packets come from.
     fn is_answered_for(&self, port: PortIndex, target: Ipv6Addr) -> bool {
         let target = IpAddr::V6(target);
         self.services.vips().has(target)
+            || self.services.outer_sources().has(target)
             || self
                 .network
                 .port(port)

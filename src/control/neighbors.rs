@@ -205,8 +205,11 @@ impl<D: Driver> Management<D> {
         }
     }
 
-    /// Whether an address is the director's own or a VIP.
+    /// Whether an address is the director's own, a VIP or one that outer packets
+    /// come from.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
-        self.network.own_addresses().contains(&address) || self.services.vips().has(address)
+        self.network.own_addresses().contains(&address)
+            || self.services.vips().has(address)
+            || self.services.outer_sources().has(address)
     }
 }

@@ -265,10 +265,11 @@ impl Network {
     }
 
     /// The ready-made headers for a real server at `address` that gets packets
-    /// of version `inner`.
+    /// of version `inner`, from any address of the network `outer_source` when
+    /// there is one, which is of the IP version of `address`.
     pub(super) fn server_forwarding(
         &self,
-        address: IpAddr,
+        (address, outer_source): (IpAddr, Option<IpNet>),
         presence: Presence,
         options: &ServerOptions,
         inner: IpVersion,
@@ -306,6 +307,7 @@ impl Network {
         let version = IpVersion::of(address);
         let l2 = port.l2_header(mac.unwrap_or_default(), version.ether_type());
         let protocol = options.tunnel.protocol(inner);
+        let source = outer_source.map_or(source, |network| network.network());
         let (mut outer, mut header_v6) = ([0; 20], [0; ipv6::HEADER_LEN]);
         match (source, address) {
             (IpAddr::V4(source), IpAddr::V4(address)) => {
@@ -332,6 +334,7 @@ impl Network {
             port: index,
             l2_len: u8::try_from(l2.len()).unwrap_or(u8::MAX),
             mtu,
+            source_mask: outer_source.map_or(0, host_bits),
             tunnel: options.tunnel,
             version,
             checksum_seed: tunnel::checksum_seed(&outer),
@@ -435,6 +438,16 @@ impl NetworkPort {
             IpNet::V6(network) if network.addr().is_unicast_link_local() => Some(network.addr()),
             _ => None,
         })
+    }
+}
+
+/// The bits behind the prefix of a network, in the last two bytes of its
+/// addresses.
+fn host_bits(network: IpNet) -> u16 {
+    let len = network.max_prefix_len() - network.prefix_len();
+    match len {
+        0..16 => (1 << len) - 1,
+        _ => u16::MAX,
     }
 }
 

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
-use crate::{clock::Ticks, service::TunnelKind, wire::ipv6};
+use super::outer_sources::Tunnel;
+use crate::{clock::Ticks, wire::ipv6};
 
 /// Learned path MTUs. There are never more of them than RIPs.
 #[derive(Debug, Default)]
 pub(super) struct PathMtus {
-    tunnels: HashMap<IpAddr, Vec<TunnelKind>>,
+    tunnels: HashMap<IpAddr, Vec<Tunnel>>,
     learned: HashMap<IpAddr, Learned>,
 }
 
@@ -22,16 +23,15 @@ struct Learned {
 }
 
 impl PathMtus {
-    /// Takes note of the RIPs that there are and of the kinds of tunnels to
-    /// each; what was learned of others is forgotten.
-    pub(super) fn set_tunnels(&mut self, tunnels: HashMap<IpAddr, Vec<TunnelKind>>) {
+    /// Takes note of the RIPs that there are and of the tunnels to each; what was learned of others is forgotten.
+    pub(super) fn set_tunnels(&mut self, tunnels: HashMap<IpAddr, Vec<Tunnel>>) {
         self.learned.retain(|rip, _| tunnels.contains_key(rip));
         self.tunnels = tunnels;
     }
 
-    /// The kinds of tunnels to an address: none when it is that of no real
+    /// The tunnels to an address: none when it is that of no real
     /// server, listed or deleted.
-    pub(super) fn tunnels(&self, address: IpAddr) -> &[TunnelKind] {
+    pub(super) fn tunnels(&self, address: IpAddr) -> &[Tunnel] {
         self.tunnels.get(&address).map_or(&[], Vec::as_slice)
     }
 
@@ -90,14 +90,20 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+    use crate::service::TunnelKind;
 
     const RIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
     const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 12));
     const RIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x11));
 
+    const TUNNEL: Tunnel = Tunnel {
+        kind: TunnelKind::Ipip,
+        source: None,
+    };
+
     fn of(rips: &[IpAddr]) -> PathMtus {
         let mut mtus = PathMtus::default();
-        let tunnel = |rip: &IpAddr| (*rip, vec![TunnelKind::Ipip]);
+        let tunnel = |rip: &IpAddr| (*rip, vec![TUNNEL]);
         mtus.set_tunnels(rips.iter().map(tunnel).collect());
         mtus
     }
@@ -155,10 +161,10 @@ mod tests {
     #[test]
     fn only_rips_have_a_path_mtu() {
         let mut mtus = of(&[RIP, OTHER]);
-        assert_eq!(mtus.tunnels(RIP), [TunnelKind::Ipip]);
+        assert_eq!(mtus.tunnels(RIP), [TUNNEL]);
         assert_eq!(mtus.learn(RIP, 1400, 1500, Ticks::ZERO), Some(1400));
         assert_eq!(mtus.learn(OTHER, 1300, 1500, Ticks::ZERO), Some(1300));
-        mtus.set_tunnels([(OTHER, vec![TunnelKind::Ipip])].into_iter().collect());
+        mtus.set_tunnels([(OTHER, vec![TUNNEL])].into_iter().collect());
         assert_eq!(mtus.tunnels(RIP), []);
         assert_eq!((mtus.get(RIP), mtus.get(OTHER)), (None, Some(1300)));
         assert_eq!(mtus.learn(RIP, 1400, 1500, Ticks::ZERO), None);

@@ -7,7 +7,7 @@ use std::{
 
 use hashbrown::{HashMap, HashSet};
 
-use super::{Management, services::Server};
+use super::{Management, outer_sources::Tunnel, services::Server};
 use crate::{
     config::Config,
     connection::{StateTimeouts, Templates},
@@ -91,9 +91,13 @@ impl<D: Driver> Management<D> {
         let ports = self.network.port_forwarding();
         let mut addresses = self.vips();
         addresses.extend(self.network.own_addresses());
+        let mut networks = self.services.vips().networks().clone();
+        for network in self.services.outer_sources().iter() {
+            networks.insert(network);
+        }
         let local = LocalAddresses {
             addresses,
-            networks: self.services.vips().networks().clone(),
+            networks,
         };
         let tunnels = self.services.tunnels();
         let gue_ends = gue_ends(&tunnels);
@@ -139,8 +143,10 @@ impl<D: Driver> Management<D> {
             Presence::Free => ServerForwarding::FREE,
             presence => {
                 let inner = IpVersion::of(server.service.address());
+                let source = self.services.outer_source_of(server);
+                let (address, options) = (server.key.address, &server.options);
                 self.network
-                    .server_forwarding(server.key.address, presence, &server.options, inner)
+                    .server_forwarding((address, source), presence, options, inner)
             }
         }
     }
@@ -207,14 +213,14 @@ fn shared<T: PartialEq>(before: &Arc<T>, now: T) -> Arc<T> {
     }
 }
 
-fn gue_ends(tunnels: &HashMap<IpAddr, Vec<TunnelKind>>) -> HashSet<SocketAddr> {
-    let end = |rip: IpAddr, tunnel| match tunnel {
+fn gue_ends(tunnels: &HashMap<IpAddr, Vec<Tunnel>>) -> HashSet<SocketAddr> {
+    let end = |rip: IpAddr, kind| match kind {
         TunnelKind::Gue { l4_port, .. } => Some(SocketAddr::from((rip, l4_port))),
         TunnelKind::Ipip | TunnelKind::Gre { .. } => None,
     };
     tunnels
         .iter()
-        .flat_map(|(&rip, kinds)| kinds.iter().filter_map(move |&tunnel| end(rip, tunnel)))
+        .flat_map(|(&rip, tunnels)| tunnels.iter().filter_map(move |it| end(rip, it.kind)))
         .collect()
 }
 

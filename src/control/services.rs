@@ -9,9 +9,11 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
+use ipnet::IpNet;
 
 use super::{
     command::{Command, CommandError},
+    outer_sources::{OuterSources, Tunnel},
     vips::Vips,
 };
 use crate::{
@@ -31,6 +33,7 @@ use crate::{
 pub(super) struct Services {
     by_key: BTreeMap<ServiceKey, Service>,
     vips: Vips,
+    outer_sources: OuterSources,
     servers: Vec<Server>,
     /// Slots of deleted servers that may come back.
     deleted: HashMap<(ServiceKey, ServerKey), RealServerIndex>,
@@ -110,6 +113,7 @@ impl Services {
         Self {
             by_key: BTreeMap::new(),
             vips: Vips::default(),
+            outer_sources: OuterSources::default(),
             servers: Vec::new(),
             deleted: HashMap::new(),
             free_servers: Vec::new(),
@@ -138,20 +142,39 @@ impl Services {
         &self.vips
     }
 
+    /// The networks that outer packets come from, where services have some.
+    pub(super) const fn outer_sources(&self) -> &OuterSources {
+        &self.outer_sources
+    }
+
+    /// The network that outer packets to a server come from, if its service
+    /// has one.
+    pub(super) fn outer_source_of(&self, server: &Server) -> Option<IpNet> {
+        if self.outer_sources.is_empty() {
+            return None;
+        }
+        let service = self.service(&server.service)?;
+        service.options.outer_source_to(server.key.address)
+    }
+
     /// Says what firewall marks stand for from now on.
     pub(super) fn set_mark_groups(&mut self, groups: &[MarkGroup]) {
         self.vips.set_groups(groups, self.by_key.keys());
     }
 
     /// The addresses of all real servers, deleted ones included, with the
-    /// kinds of tunnels that lead there.
-    pub(super) fn tunnels(&self) -> HashMap<IpAddr, Vec<TunnelKind>> {
+    /// tunnels that lead there.
+    pub(super) fn tunnels(&self) -> HashMap<IpAddr, Vec<Tunnel>> {
         let mut tunnels: HashMap<_, Vec<_>> = HashMap::new();
         let there = self.servers.iter();
         for server in there.filter(|server| server.presence != Presence::Free) {
-            let kinds = tunnels.entry(server.key.address).or_default();
-            if !kinds.contains(&server.options.tunnel) {
-                kinds.push(server.options.tunnel);
+            let tunnel = Tunnel {
+                kind: server.options.tunnel,
+                source: self.outer_source_of(server),
+            };
+            let known = tunnels.entry(server.key.address).or_default();
+            if !known.contains(&tunnel) {
+                known.push(tunnel);
             }
         }
         tunnels
@@ -322,6 +345,7 @@ impl Services {
         };
         self.by_key.insert(key, service);
         self.vips.add(&key);
+        self.outer_sources.add(&options);
         self.changed.push(index);
         Ok(())
     }
@@ -344,6 +368,8 @@ impl Services {
             service.edits.push(ServiceEdit::OptionsChanged);
             self.changed.push(service.index);
         }
+        self.outer_sources.remove(&service.options);
+        self.outer_sources.add(&options);
         service.options = options;
         Ok(())
     }
@@ -362,6 +388,7 @@ impl Services {
             self.unlist(key, index, generation, totals);
         }
         if let Some(service) = self.by_key.remove(key) {
+            self.outer_sources.remove(&service.options);
             self.changed.push(service.index);
             self.free_slots.push(service.index);
         }

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{
     INJECTED_MAX, Management,
     network::NextHop,
@@ -102,15 +104,18 @@ impl<D: Driver> Management<D> {
     /// wait until that is possible.
     pub(super) fn carry(&mut self, punted: Punted<D::Packet>, index: RealServerIndex, now: Ticks) {
         let server = self.services.server(index);
-        let server = server.map(|server| (server.key.address, server.options));
-        let Some((address, options)) = server else {
+        let server = server.map(|server| {
+            let source = self.services.outer_source_of(server);
+            ((server.key.address, source), server.options)
+        });
+        let Some((ends, options)) = server else {
             return self.host.inject_failed.add(1);
         };
-        let Some(key) = self.neighbor_towards(address) else {
+        let Some(key) = self.neighbor_towards(ends.0) else {
             return self.refuse(&punted, Refusal::Unreachable, now);
         };
         match self.network.neighbors.resolve(key, now) {
-            Resolution::Resolved(_) => self.encapsulate(punted, address, &options),
+            Resolution::Resolved(_) => self.encapsulate(punted, ends, &options),
             Resolution::Pending => {
                 if self
                     .waiting
@@ -125,13 +130,20 @@ impl<D: Driver> Management<D> {
         }
     }
 
-    fn encapsulate(&mut self, punted: Punted<D::Packet>, address: IpAddr, options: &ServerOptions) {
+    /// `ends` are the RIP and the network that the outer packet comes from, if
+    /// there is one.
+    fn encapsulate(
+        &mut self,
+        punted: Punted<D::Packet>,
+        ends: (IpAddr, Option<IpNet>),
+        options: &ServerOptions,
+    ) {
         let Some(inner) = Inner::of(punted.packet.bytes(), punted.l3_offset) else {
             return self.host.inject_failed.add(1);
         };
-        let server =
-            self.network
-                .server_forwarding(address, Presence::Listed, options, inner.version);
+        let server = self
+            .network
+            .server_forwarding(ends, Presence::Listed, options, inner.version);
         if server.path != Path::Resolved {
             return self.host.inject_failed.add(1);
         }

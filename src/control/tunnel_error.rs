@@ -7,6 +7,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{
     Management,
     network::NextHop,
@@ -153,22 +155,30 @@ impl<D: Driver> Management<D> {
             && !is_martian(error.reporter)
             && !self.is_own(error.reporter)
             && error.is_plausible;
-        let kinds = self.network.path_mtus.tunnels(rip).iter();
-        let (kind, inner) = kinds
-            .filter(|_| is_ours)
-            .find_map(|&kind| Some((kind, error.inner(kind)?)))?;
-        match self.network.next_hop(rip) {
-            NextHop::Neighbor {
-                source,
-                mtu: path_mtu,
-                ..
-            } if source == error.destination => Some(OwnTunnel {
-                path_mtu,
-                kind,
-                inner,
-            }),
-            _ => None,
+        if !is_ours {
+            return None;
         }
+        let NextHop::Neighbor {
+            source: usual,
+            mtu: path_mtu,
+            ..
+        } = self.network.next_hop(rip)
+        else {
+            return None;
+        };
+        let comes_from = |source: &Option<IpNet>| match source {
+            Some(network) => network.contains(&error.outer_source),
+            None => usual == error.outer_source,
+        };
+        let tunnels = self.network.path_mtus.tunnels(rip).iter();
+        let (kind, inner) = tunnels
+            .filter(|tunnel| comes_from(&tunnel.source))
+            .find_map(|tunnel| Some((tunnel.kind, error.inner(tunnel.kind)?)))?;
+        Some(OwnTunnel {
+            path_mtu,
+            kind,
+            inner,
+        })
     }
 
     /// Whether a packet went from elsewhere to a VIP.

@@ -114,7 +114,7 @@ pub(super) fn is_single(vips: IpNet) -> bool {
 }
 
 /// Counts up or down, and returns what it comes to.
-fn count_in<K: std::hash::Hash + Eq>(
+pub(super) fn count_in<K: std::hash::Hash + Eq>(
     counts: &mut HashMap<K, usize>,
     key: K,
     is_added: bool,

@@ -465,6 +465,7 @@ impl Arguments {
             flags,
             one_packet: self.ops,
             persistence: self.persistence(key.is_ipv6())?,
+            outer_source: None,
         })
     }
 

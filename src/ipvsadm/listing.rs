@@ -109,7 +109,16 @@ pub fn save(listed: &[ServiceStatus]) -> String {
             flags,
             one_packet,
             persistence,
+            outer_source,
         } = service.options;
+        if let Some(network) = outer_source {
+            // Nor does it know of outer sources.
+            let _ = writeln!(
+                text,
+                "# outer_source {network} of {} is left out",
+                service.key
+            );
+        }
         let _ = write!(text, "-A {name} -s {scheduler}");
         if let Some(Persistence { timeout_s, mask }) = persistence {
             let _ = write!(text, " -p {timeout_s}");

@@ -5,23 +5,21 @@
 //! that routers and real servers can tell them apart without looking inside.
 #![forbid(unsafe_code)]
 
-use super::Inner;
+use super::{Inner, flow};
 use crate::{
     forwarding::ServerForwarding,
-    wire::{
-        IpProtocol, IpVersion,
-        checksum::Sum,
-        ipv6::{self, Ipv6Header},
-    },
+    wire::{IpProtocol, IpVersion, checksum::Sum},
 };
 
 /// Writes the headers in front of the inner packet, which ends with the frame.
+/// `source_bits` are those of the outer source address that the flow decides.
 /// `None` when there is no room for them.
 pub(super) fn write(
     frame: &mut [u8],
     packet: Inner,
     server: &ServerForwarding,
     (l4_port, checksum): (u16, bool),
+    source_bits: u16,
 ) -> Option<()> {
     let (front, inner) = frame.split_at_mut_checked(usize::from(packet.l3_offset))?;
     let header = front.last_chunk_mut::<HEADER_LEN>()?;
@@ -54,6 +52,7 @@ pub(super) fn write(
             IpVersion::V6 => server.header_v6.last_chunk::<32>()?,
         };
         let sum = Sum::of(addresses)
+            .add_u16(source_bits)
             .add_u16(u16::from(IpProtocol::UDP.0))
             .add_u16(len)
             .add_bytes(header)
@@ -70,72 +69,14 @@ pub(super) fn write(
 /// L4 ports of the inner packet; of a fragment or another protocol than TCP, UDP
 /// and SCTP only from addresses and protocol.
 fn source_port(inner: &[u8]) -> u16 {
-    let port = u64::from(SOURCE_PORT_MIN) + (((flow_hash(inner) >> 32) * SOURCE_PORTS) >> 32);
+    let port = u64::from(SOURCE_PORT_MIN) + (((flow::hash(inner) >> 32) * SOURCE_PORTS) >> 32);
     u16::try_from(port).unwrap_or(SOURCE_PORT_MIN)
-}
-
-fn flow_hash(inner: &[u8]) -> u64 {
-    let parts = match inner.first() {
-        Some(first) if first >> 4 == 6 => flow_parts_v6(inner),
-        _ => flow_parts_v4(inner),
-    };
-    let (addresses, protocol, l4_ports) = parts.unwrap_or_default();
-    mix(addresses ^ mix((u64::from(l4_ports) << 8) | u64::from(protocol)))
-}
-
-/// Addresses, protocol and L4 ports.
-type FlowParts = (u64, u8, u32);
-
-fn flow_parts_v4(inner: &[u8]) -> Option<FlowParts> {
-    let header = inner.first_chunk::<20>()?;
-    let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-    let addresses = u64::from_be_bytes([s0, s1, s2, s3, d0, d1, d2, d3]);
-    let protocol = IpProtocol(header[9]);
-    let is_whole = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_MASK == 0;
-    let l4 = inner.get(usize::from(header[0] & 0x0f) * 4..);
-    let ports = l4.filter(|_| is_whole).map_or(0, |l4| ports(protocol, l4));
-    Some((addresses, protocol.0, ports))
-}
-
-fn flow_parts_v6(inner: &[u8]) -> Option<FlowParts> {
-    let (header, payload) = Ipv6Header::parse(inner).ok()?;
-    let (halves, _) = inner.get(8..40)?.as_chunks::<8>();
-    let addresses = halves
-        .iter()
-        .fold(0, |sum, half| mix(sum) ^ u64::from_be_bytes(*half));
-    let upper = ipv6::upper_layer(header.next_header(), payload).ok()?;
-    let is_whole = upper
-        .fragment
-        .is_none_or(|fragment| !fragment.is_fragment());
-    let l4 = payload.get(upper.offset..).filter(|_| is_whole);
-    let ports = l4.map_or(0, |l4| ports(upper.protocol, l4));
-    Some((addresses, upper.protocol.0, ports))
-}
-
-/// The L4 ports of the protocols that have some, or else 0.
-fn ports(protocol: IpProtocol, l4: &[u8]) -> u32 {
-    match (protocol, l4.first_chunk()) {
-        (IpProtocol::TCP | IpProtocol::UDP | IpProtocol::SCTP, Some(ports)) => {
-            u32::from_be_bytes(*ports)
-        }
-        _ => 0,
-    }
-}
-
-/// The finalizer of `MurmurHash3` for 64 bits.
-const fn mix(mut hash: u64) -> u64 {
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
 }
 
 /// UDP and GUE.
 const HEADER_LEN: usize = 12;
 /// Where source and destination stand in an IPv4 header.
 const ADDRESSES_OFFSET: usize = 12;
-const FRAGMENT_MASK: u16 = 0x3fff;
 const SOURCE_PORT_MIN: u16 = 32_768;
 /// Up to 60999.
 const SOURCE_PORTS: u64 = 28_232;

@@ -399,3 +399,138 @@ director.toml:7: one-packet scheduling is for UDP services only; write `protocol
 "#,
     );
 }
+
+#[test]
+fn outer_sources_of_bad_length_or_family_are_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+outer_source = "10.0.0.0/8"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:81"
+outer_source = "10.9.0.1/32"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:82"
+outer_source = "2001:db8:9::/64"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:83"
+outer_source = "10.9.0.1/24"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:84"
+outer_source = "10.9.0.1"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:85"
+outer_source = "127.9.0.0/24"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:86"
+outer_source = "2001:db8:9::/112"
+[[service.real_server]]
+address = "192.0.2.11"
+"#,
+        r#"
+director.toml:7: `outer_source` cannot be 10.0.0.0/8; write a prefix length from 16 to 31
+    outer_source = "10.0.0.0/8"
+                   ^^^^^^^^^^^^
+director.toml:12: `outer_source` cannot be 10.9.0.1/32; write a prefix length from 16 to 31
+    outer_source = "10.9.0.1/32"
+                   ^^^^^^^^^^^^^
+director.toml:17: `outer_source` cannot be 2001:db8:9::/64; write a prefix length from 112 to 127
+    outer_source = "2001:db8:9::/64"
+                   ^^^^^^^^^^^^^^^^^
+director.toml:22: 10.9.0.1/24 has bits set behind its prefix length; write "10.9.0.0/24"
+    outer_source = "10.9.0.1/24"
+                   ^^^^^^^^^^^^^
+director.toml:27: "10.9.0.1" lacks the length of its network; write for example "10.9.0.1/24"
+    outer_source = "10.9.0.1"
+                   ^^^^^^^^^^
+director.toml:32: 127.9.0.0 is a loopback address and cannot be an outer source; write a unicast address
+    outer_source = "127.9.0.0/24"
+                   ^^^^^^^^^^^^^^
+director.toml:37: `outer_source` is an IPv6 network, and all real servers have IPv4 addresses; write an IPv4 network, or remove it
+    outer_source = "2001:db8:9::/112"
+                   ^^^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn outer_sources_that_something_else_has_are_refused() {
+    refused(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[route]]
+to = "default"
+via = "192.0.2.254"
+[[service]]
+address = "198.51.100.10:80"
+outer_source = "192.0.2.8/29"
+[[service.real_server]]
+address = "192.0.2.21"
+[[service]]
+address = "198.51.100.10:81"
+outer_source = "192.0.2.20/30"
+[[service.real_server]]
+address = "192.0.2.21"
+[[service]]
+address = "198.51.100.10:82"
+outer_source = "198.51.0.0/16"
+[[service.real_server]]
+address = "192.0.2.21"
+[[service]]
+address = "203.0.113.0/24:83"
+outer_source = "203.0.113.64/26"
+[[service.real_server]]
+address = "192.0.2.21"
+[[service]]
+address = "198.51.100.10:84"
+outer_source = "192.0.2.0/30"
+[[service.real_server]]
+address = "192.0.2.21"
+[[service]]
+address = "198.51.100.10:85"
+outer_source = "192.0.2.254/31"
+[[service.real_server]]
+address = "192.0.2.21"
+"#,
+        r#"
+director.toml:10: outer packets come from all of 192.0.2.8/29, and 192.0.2.10 is a port's address in line 4; write a network that nothing else has an address in
+    outer_source = "192.0.2.8/29"
+                   ^^^^^^^^^^^^^^
+director.toml:15: outer packets come from all of 192.0.2.20/30, and 192.0.2.21 is a real server in line 12; write a network that nothing else has an address in
+    outer_source = "192.0.2.20/30"
+                   ^^^^^^^^^^^^^^^
+director.toml:20: outer packets come from all of 198.51.0.0/16, and 198.51.100.10 is a VIP in line 9; write a network that nothing else has an address in
+    outer_source = "198.51.0.0/16"
+                   ^^^^^^^^^^^^^^^
+director.toml:25: outer packets come from all of 203.0.113.64/26, and 203.0.113.64 is a VIP in line 24; write a network that nothing else has an address in
+    outer_source = "203.0.113.64/26"
+                   ^^^^^^^^^^^^^^^^^
+director.toml:30: outer packets come from all of 192.0.2.0/30, and 192.0.2.0 is the network address of 192.0.2.0/24; write a network that leaves it out
+    outer_source = "192.0.2.0/30"
+                   ^^^^^^^^^^^^^^
+director.toml:35: outer packets come from all of 192.0.2.254/31, and 192.0.2.254 is a gateway in line 7; write a network that nothing else has an address in
+    outer_source = "192.0.2.254/31"
+                   ^^^^^^^^^^^^^^^^
+"#,
+    );
+}

@@ -97,6 +97,39 @@ one_packet = false
 }
 
 #[test]
+fn outer_sources_are_as_written_and_none_by_default() {
+    let sources: Vec<_> = parse(
+        r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[[service]]
+address = "198.51.100.10:80"
+outer_source = "192.0.2.128/26"
+[[service.real_server]]
+address = "192.0.2.11"
+[[service]]
+address = "198.51.100.10:81"
+outer_source = "2001:db8:9::/112"
+[[service]]
+address = "198.51.100.10:82"
+"#,
+    )
+    .services
+    .iter()
+    .map(|service| {
+        service
+            .options
+            .outer_source
+            .map(|network| network.to_string())
+    })
+    .collect();
+    let expected = [Some("192.0.2.128/26"), Some("2001:db8:9::/112"), None];
+    assert_eq!(sources, expected.map(|network| network.map(str::to_owned)));
+}
+
+#[test]
 fn marks_and_networks_of_vips_are_as_written() {
     let config = parse(
         r#"

@@ -36,6 +36,7 @@ mod marks;
 mod model;
 mod neighbor_discovery;
 mod no_headroom;
+mod outer_source;
 mod persistence;
 mod properties;
 mod properties_ipv6;

@@ -374,3 +374,22 @@ FWM  6 IPv6                              0        0        0        0        0
 "
     );
 }
+
+#[test]
+fn saved_services_say_that_their_outer_sources_are_left_out() {
+    let service = ServiceStatus {
+        key: service_key(Protocol::Tcp, "198.51.100.10:80"),
+        options: ServiceOptions {
+            outer_source: Some("10.9.0.0/26".parse().unwrap()),
+            ..ServiceOptions::from(SchedulerKind::Rr)
+        },
+        statistics: Statistics::default(),
+        servers: Vec::new(),
+    };
+    assert_eq!(
+        save(&[service]),
+        "# outer_source 10.9.0.0/26 of TCP 198.51.100.10:80 is left out
+-A -t 198.51.100.10:80 -s rr
+"
+    );
+}
