@@ -218,7 +218,7 @@ impl<T> Reassembly<T> {
     }
 
     /// Forgets datagrams whose time is up; `lose` gets what waited. Looks at
-    /// [`SWEEP_LEN`] places and says whether there are more to look at now.
+    /// 256 places and says whether there are more to look at now.
     pub fn expire(&mut self, now: CoarseTime, lose: &mut impl FnMut(T, Refusal)) -> bool {
         if self.len == 0 || (self.sweep.next == 0 && self.sweep.done == now) {
             return false;
