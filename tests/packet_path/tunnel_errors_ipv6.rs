@@ -3,6 +3,12 @@
 
 use std::net::Ipv6Addr;
 
+use pointsman::{
+    control::command::Command,
+    scheduler::SchedulerKind,
+    service::{Protocol, ServiceKey, ServiceOptions},
+};
+
 use crate::{
     frames::{GATEWAY_MAC, PORT_MACS, checksum, ethernet, segment},
     ipv6::{CLIENT, SERVER, SERVER_SIDE, VIP, lab, packet},
@@ -29,14 +35,23 @@ fn outer(source: Ipv6Addr, inner: &[u8]) -> Vec<u8> {
 }
 
 /// A frame with an error from a router on the way to the server.
-fn error((icmp_type, code): (u8, u8), rest: u32, quote: &[u8]) -> Vec<u8> {
+fn error(cause: (u8, u8), rest: u32, quote: &[u8]) -> Vec<u8> {
+    error_to(SERVER_SIDE, cause, rest, quote)
+}
+
+fn error_to(
+    destination: Ipv6Addr,
+    (icmp_type, code): (u8, u8),
+    rest: u32,
+    quote: &[u8],
+) -> Vec<u8> {
     let mut message = vec![icmp_type, code, 0, 0];
     message.extend(rest.to_be_bytes());
     message.extend(&quote[..quote.len().min(1232)]);
     let len = u16::try_from(message.len()).unwrap();
     let mut summed = Vec::new();
     summed.extend(ROUTER.octets());
-    summed.extend(SERVER_SIDE.octets());
+    summed.extend(destination.octets());
     summed.extend(u32::from(len).to_be_bytes());
     summed.extend([0, 0, 0, 58]);
     summed.extend(&message);
@@ -46,7 +61,7 @@ fn error((icmp_type, code): (u8, u8), rest: u32, quote: &[u8]) -> Vec<u8> {
     packet.extend(len.to_be_bytes());
     packet.extend([58, 64]);
     packet.extend(ROUTER.octets());
-    packet.extend(SERVER_SIDE.octets());
+    packet.extend(destination.octets());
     packet.extend(message);
     ethernet(PORT_MACS[1], GATEWAY_MAC, 0x86dd, &packet)
 }
@@ -72,6 +87,26 @@ fn packet_too_big_reaches_the_client_with_what_the_tunnel_takes() {
     assert_eq!(frame[54..56], [2, 0]);
     assert_eq!(frame[58..62], 1310_u32.to_be_bytes());
     assert_eq!(frame[62..], inner()[..1192]);
+    assert_eq!(lab.counter("path_mtu_learned"), 1);
+}
+
+#[test]
+fn packet_too_big_to_an_outer_source_teaches_the_path_mtu() {
+    let mut lab = lab();
+    let key = ServiceKey::at(Protocol::Tcp, (VIP, 80).into());
+    let options = ServiceOptions {
+        outer_source: Some("2001:db8:9::ab40/122".parse().unwrap()),
+        ..ServiceOptions::from(SchedulerKind::Rr)
+    };
+    lab.apply(&Command::EditService(key, options));
+    let too_big = |source| error_to(source, (2, 0), 1350, &outer(source, &inner()));
+    let beside = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 0xab80);
+    assert_eq!(answers(&mut lab, &too_big(SERVER_SIDE)), []);
+    assert_eq!(answers(&mut lab, &too_big(beside)), []);
+    assert_eq!(lab.counter("path_mtu_learned"), 0);
+    let inside = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 0xab7f);
+    let sent = answers(&mut lab, &too_big(inside));
+    assert_eq!(sent[0].1[58..62], 1310_u32.to_be_bytes());
     assert_eq!(lab.counter("path_mtu_learned"), 1);
 }
 
