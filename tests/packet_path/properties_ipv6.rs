@@ -206,6 +206,13 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         if cut < 200 {
             frame.truncate(cut);
         }
+        // Of some that are cut short the IPv6 header says so.
+        if cut < 150
+            && let Some(payload_len) = frame.len().checked_sub(54)
+        {
+            let payload_len = u16::try_from(payload_len).unwrap();
+            frame[18..20].copy_from_slice(&payload_len.to_be_bytes());
+        }
         frame
     })
 }
