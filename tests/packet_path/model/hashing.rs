@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Hosts with their weights, the newest first.
-type List = Vec<(u8, u32)>;
+pub(super) type List = Vec<(u8, u32)>;
 
 /// The golden ratio, as `hash_32` of Linux has it: the upper eight bits count.
 fn bucket_of(value: u32) -> usize {
@@ -35,7 +35,12 @@ fn buckets(list: &List, turns: impl Fn(u32) -> u32) -> Vec<(u8, u32)> {
 }
 
 /// The host for a client of sh. Weight 0 has a bucket, too, and cannot be used.
-fn source_hashed(list: &List, client: u32, client_port: u16, flags: (bool, bool)) -> Option<u8> {
+pub(super) fn source_hashed(
+    list: &List,
+    client: u32,
+    client_port: u16,
+    flags: (bool, bool),
+) -> Option<u8> {
     let (port, fallback) = flags;
     let buckets = buckets(list, |weight| weight.max(1));
     let hashed = client.wrapping_add(if port { client_port.into() } else { 0 });
@@ -48,7 +53,7 @@ fn source_hashed(list: &List, client: u32, client_port: u16, flags: (bool, bool)
 }
 
 /// The host for a VIP of dh.
-fn destination_hashed(list: &List, vip: u32) -> Option<u8> {
+pub(super) fn destination_hashed(list: &List, vip: u32) -> Option<u8> {
     let buckets = buckets(list, |_| 1);
     let found = buckets
         .get(bucket_of(vip))

@@ -3,6 +3,7 @@
 
 mod connections;
 mod hashing;
+mod hashing_ipv6;
 mod schedulers;
 
 use schedulers::{Scheduler, Server};
