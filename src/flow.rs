@@ -192,7 +192,7 @@ impl FlowKeyV6 {
 }
 
 /// The upper and the lower half of an address.
-fn halves(address: Ipv6Addr) -> [u64; 2] {
+pub(crate) fn halves(address: Ipv6Addr) -> [u64; 2] {
     let octets = address.octets();
     let (halves, _) = octets.as_chunks::<8>();
     [0, 1].map(|half| {

@@ -39,7 +39,7 @@ impl Inner {
     /// is none that could be sent on.
     pub fn of(frame: &[u8], l3_offset: u8) -> Option<Self> {
         let packet = frame.get(usize::from(l3_offset)..)?;
-        if packet.first()? >> 4 == 6 {
+        if IpVersion::of_packet(packet) == IpVersion::V6 {
             let (header, _) = Ipv6Header::parse(packet).ok()?;
             return Some(Self {
                 version: IpVersion::V6,

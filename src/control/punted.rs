@@ -170,10 +170,7 @@ impl<D: Driver> Management<D> {
             PuntReason::Unreachable => self.refuse(&punted, Refusal::Unreachable, now),
             PuntReason::FragmentationNeeded => {
                 let server = punted.server.and_then(|index| self.state.server(index));
-                let inner = match ip_bytes(&punted) {
-                    Some(packet) if is_ipv6(packet) => IpVersion::V6,
-                    _ => IpVersion::V4,
-                };
+                let inner = IpVersion::of_packet(ip_bytes(&punted).unwrap_or_default());
                 let mtu = server.map_or(0, |server| server.accepted_len_max(inner));
                 self.refuse(&punted, Refusal::TooBig(mtu), now);
             }
@@ -346,7 +343,7 @@ impl Refusal {
 
 /// Whether this is an IPv6 packet: anything else is read as IPv4.
 pub(super) fn is_ipv6(packet: &[u8]) -> bool {
-    packet.first().is_some_and(|first| first >> 4 == 6)
+    IpVersion::of_packet(packet) == IpVersion::V6
 }
 
 /// The packet from its IP header on.

@@ -20,6 +20,7 @@ use crate::{
     service::ServerOptions,
     tunnel::{self, Fragmentation, Inner},
     wire::{
+        IpVersion,
         ethernet::{EtherType, MacAddr},
         ipv4::Ipv4Header,
         ipv6::Ipv6Header,
@@ -79,11 +80,7 @@ impl<D: Driver> Management<D> {
     }
 
     fn send_to(&mut self, key: NeighborKey, packet: &[u8], now: Ticks) {
-        let ether_type = if is_ipv6(packet) {
-            EtherType::IPV6
-        } else {
-            EtherType::IPV4
-        };
+        let ether_type = IpVersion::of_packet(packet).ether_type();
         match self.network.neighbors.resolve(key, now) {
             Resolution::Resolved(mac) => self.send_frame(key.port, mac, ether_type, packet),
             Resolution::Pending => {

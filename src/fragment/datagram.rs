@@ -1,10 +1,10 @@
 //! Fragments and the datagrams they are part of, in the words that IPv4
 //! (RFC 791 section 3.2) and IPv6 (RFC 8200 section 4.5) have in common.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::{
-    flow::{FlowHash, HashKey},
+    flow::{FlowHash, HashKey, halves},
     wire::IpProtocol,
 };
 
@@ -32,26 +32,19 @@ impl DatagramKey {
                 key.hash_two(addresses, rest)
             }
             (source, destination) => {
-                let mut chained = 0;
-                for address in [source, destination] {
-                    let (high, low) = halves(address);
-                    chained = key.hash_two(high ^ chained, low).as_u64();
-                }
-                key.hash_two(chained, rest)
+                let [a, b] = halves(as_ipv6(source));
+                let [c, d] = halves(as_ipv6(destination));
+                key.hash_five([a, b, c, d, rest])
             }
         }
     }
 }
 
-/// The upper and the lower half of an IPv6 address.
-fn halves(address: IpAddr) -> (u64, u64) {
-    let number = match address {
+fn as_ipv6(address: IpAddr) -> Ipv6Addr {
+    match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
-    };
-    let number = u128::from(number);
-    let half = |number: u128| u64::try_from(number & u128::from(u64::MAX)).unwrap_or(0);
-    (half(number >> 64), half(number))
+    }
 }
 
 /// A part of a datagram.

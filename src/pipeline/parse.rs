@@ -229,7 +229,7 @@ fn flow<const N: usize>(header: &[u8; N], client: u32, vip: u32, protocol: u8) -
 /// whole or no packet.
 pub(super) fn fragment(frame: &[u8], l3_offset: u8) -> Option<Fragment> {
     let packet = frame.get(usize::from(l3_offset)..)?;
-    if packet.first()? >> 4 == 6 {
+    if IpVersion::of_packet(packet) == IpVersion::V6 {
         return parse_ipv6::fragment(packet);
     }
     let header: &[u8; 20] = packet.first_chunk()?;
@@ -257,7 +257,7 @@ pub(super) fn fragment(frame: &[u8], l3_offset: u8) -> Option<Fragment> {
 /// The flow of a datagram's first fragment.
 pub(super) fn flow_of_first(frame: &[u8], l3_offset: u8) -> Option<Payload> {
     let packet = frame.get(usize::from(l3_offset)..)?;
-    if packet.first()? >> 4 == 6 {
+    if IpVersion::of_packet(packet) == IpVersion::V6 {
         return parse_ipv6::flow_of_first(packet, l3_offset);
     }
     let header: &[u8; 20] = packet.first_chunk()?;
@@ -277,7 +277,7 @@ pub(super) fn flow_of_first(frame: &[u8], l3_offset: u8) -> Option<Payload> {
 /// The destination of an IP packet.
 pub(super) fn destination(frame: &[u8], l3_offset: u8) -> Option<IpAddr> {
     let packet = frame.get(usize::from(l3_offset)..)?;
-    if packet.first()? >> 4 == 6 {
+    if IpVersion::of_packet(packet) == IpVersion::V6 {
         return parse_ipv6::destination(packet);
     }
     let header: &[u8; 20] = packet.first_chunk()?;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::wire::{
-    IpProtocol,
+    IpProtocol, IpVersion,
     ipv6::{self, Ipv6Header},
 };
 
@@ -11,9 +11,9 @@ use crate::wire::{
 /// and L4 ports. Of a fragment or another protocol than TCP, UDP and SCTP only
 /// from addresses and protocol. All bits are spread alike.
 pub(super) fn hash(inner: &[u8]) -> u64 {
-    let parts = match inner.first() {
-        Some(first) if first >> 4 == 6 => flow_parts_v6(inner),
-        _ => flow_parts_v4(inner),
+    let parts = match IpVersion::of_packet(inner) {
+        IpVersion::V4 => flow_parts_v4(inner),
+        IpVersion::V6 => flow_parts_v6(inner),
     };
     let (addresses, protocol, l4_ports) = parts.unwrap_or_default();
     mix(addresses ^ mix((u64::from(l4_ports) << 8) | u64::from(protocol)))

@@ -73,6 +73,14 @@ impl IpVersion {
         }
     }
 
+    /// The version of a packet. What is not IPv6 is read as IPv4.
+    pub const fn of_packet(packet: &[u8]) -> Self {
+        match packet.first() {
+            Some(first) if *first >> 4 == 6 => Self::V6,
+            _ => Self::V4,
+        }
+    }
+
     /// The `EtherType` of its packets.
     pub const fn ether_type(self) -> EtherType {
         match self {

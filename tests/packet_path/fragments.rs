@@ -82,7 +82,7 @@ pub(crate) fn inner(frame: &[u8]) -> (u8, Vec<u8>) {
 /// What real servers make of the packets they got: whole datagrams by server
 /// and identification. Written from RFC 791 alone.
 pub(crate) fn reassembled(sent: &[(u8, Vec<u8>)]) -> BTreeMap<(u8, u16), Vec<u8>> {
-    let mut pieces = BTreeMap::<(u8, u16), Vec<(usize, bool, Vec<u8>)>>::new();
+    let mut pieces = BTreeMap::<(u8, u16), Vec<Piece>>::new();
     for (port, frame) in sent {
         assert_eq!(*port, 1);
         let (host, packet) = inner(frame);
@@ -93,6 +93,14 @@ pub(crate) fn reassembled(sent: &[(u8, Vec<u8>)]) -> BTreeMap<(u8, u16), Vec<u8>
         let piece = (usize::from(flags & 0x1fff) * 8, flags & MF == 0, payload);
         pieces.entry((host, id)).or_default().push(piece);
     }
+    put_together(pieces)
+}
+
+/// Offset, whether it is the last, and payload.
+pub(crate) type Piece = (usize, bool, Vec<u8>);
+
+/// The payloads of the datagrams of which all pieces are there.
+pub(crate) fn put_together<K: Ord>(pieces: BTreeMap<K, Vec<Piece>>) -> BTreeMap<K, Vec<u8>> {
     let mut whole = BTreeMap::new();
     for (key, mut pieces) in pieces {
         pieces.sort();

@@ -11,6 +11,7 @@ use pointsman::{
 use proptest::prelude::*;
 
 use crate::{
+    fragments::{Piece, put_together},
     frames::{ACK, PORT_MACS, SYN, counting, ethernet, server_mac},
     frames_ipv6::{
         DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, Ip6, cut, icmpv6, piece, server, tcp, to, udp,
@@ -67,7 +68,7 @@ pub(crate) fn inner(frame: &[u8]) -> (u8, Vec<u8>) {
 /// fragment header of each whole datagram, by server and identification.
 /// Written from RFC 8200 section 4.5 alone.
 pub(crate) fn reassembled(sent: &[(u8, Vec<u8>)]) -> BTreeMap<(u8, u32), Vec<u8>> {
-    let mut pieces = BTreeMap::<(u8, u32), Vec<(usize, bool, Vec<u8>)>>::new();
+    let mut pieces = BTreeMap::<(u8, u32), Vec<Piece>>::new();
     for (port, frame) in sent {
         assert_eq!(*port, 1);
         let (host, packet) = inner(frame);
@@ -83,26 +84,7 @@ pub(crate) fn reassembled(sent: &[(u8, Vec<u8>)]) -> BTreeMap<(u8, u32), Vec<u8>
         let piece = (usize::from(field & 0xfff8), field & 1 == 0, payload);
         pieces.entry((host, id)).or_default().push(piece);
     }
-    let mut whole = BTreeMap::new();
-    for (key, mut pieces) in pieces {
-        pieces.sort();
-        // Copies that came when all of the datagram had gone.
-        pieces.dedup();
-        let mut payload = Vec::new();
-        let mut is_over = false;
-        for (offset, is_last, bytes) in pieces {
-            if offset != payload.len() || is_over {
-                is_over = false;
-                break;
-            }
-            payload.extend(bytes);
-            is_over = is_last;
-        }
-        if is_over {
-            whole.insert(key, payload);
-        }
-    }
-    whole
+    put_together(pieces)
 }
 
 #[test]
