@@ -266,7 +266,7 @@ enum Verb {
 impl Arguments {
     fn invocation(&self) -> Result<Invocation, ArgumentError> {
         if self.start_daemon.is_some() || self.stop_daemon.is_some() {
-            return Err(unsupported("connection synchronisation"));
+            return Err(ArgumentError::Synchronisation);
         }
         let verb = self.verb()?;
         self.check_options(verb)?;

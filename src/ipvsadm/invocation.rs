@@ -89,6 +89,10 @@ pub enum ArgumentError {
     /// `ipvsadm` can do it, this version of the director cannot.
     #[error("{0} cannot be done in this version")]
     Unsupported(String),
+    /// Connections are not told to other directors: `ipvsadm` gets
+    /// `EOPNOTSUPP` for it.
+    #[error("connection synchronisation cannot be done in this version")]
+    Synchronisation,
     /// A forwarding method other than tunnelling.
     #[error("this director only tunnels, and {0} is something else")]
     NotATunnel(&'static str),
@@ -119,6 +123,7 @@ impl ArgumentError {
     pub fn answer(&self) -> Option<(String, u8)> {
         match self {
             Self::Unsupported(_) | Self::NotATunnel(_) => None,
+            Self::Synchronisation => Some((NOT_SUPPORTED.to_owned(), 255)),
             Self::NotNumeric(text) => {
                 Some((format!("illegal virtual server address[:port] {text}"), 2))
             }
@@ -130,7 +135,7 @@ impl ArgumentError {
     /// What to write instead.
     pub fn instead(&self) -> &'static str {
         match self {
-            Self::Unsupported(_) => "leave it out",
+            Self::Unsupported(_) | Self::Synchronisation => "leave it out",
             Self::NotATunnel(_) => {
                 "write -i, and have the real server take packets out of the tunnel"
             }
@@ -146,9 +151,14 @@ impl ArgumentError {
         match self {
             Self::NotNumeric(word) => Some(word),
             Self::Usage { word, .. } => word.as_deref(),
-            Self::Unsupported(_) | Self::NotATunnel(_) | Self::Invalid { .. } => None,
+            Self::Unsupported(_)
+            | Self::Synchronisation
+            | Self::NotATunnel(_)
+            | Self::Invalid { .. } => None,
         }
     }
 }
 
+/// What the C library says for `EOPNOTSUPP`.
+const NOT_SUPPORTED: &str = "Operation not supported";
 const TRY_HELP: &str = "Try `ipvsadm -h' or 'ipvsadm --help' for more information.";

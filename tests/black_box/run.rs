@@ -10,7 +10,7 @@ use std::{
 use crate::{
     case::{self, Case, Step},
     interpret::{Action, interpret},
-    lists::{Intended, NotYet},
+    lists::Intended,
     namespace::has_program,
     process::RunningDirector,
     replay, shell,
@@ -62,7 +62,6 @@ const CASES: &[&str] = &[
 /// What a step may wait for.
 const WAIT_MS_MAX: u64 = 5000;
 
-const NOT_YET: &str = include_str!("../oracle/not_yet.txt");
 const INTENDED: &str = include_str!("../oracle/intended.toml");
 
 pub fn main() -> ExitCode {
@@ -106,7 +105,7 @@ fn run(arguments: Vec<String>) -> Result<bool, String> {
         .collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/cases");
     let mut cases = case::read_folder(&folder)?;
-    let (intended, not_yet) = (Intended::parse(INTENDED)?, NotYet::parse(NOT_YET)?);
+    let intended = Intended::parse(INTENDED)?;
     let hindrance = hindrance();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for name in CASES {
@@ -116,7 +115,7 @@ fn run(arguments: Vec<String>) -> Result<bool, String> {
         let case = cases.iter_mut().find(|case| case.name == *name);
         let case = case.ok_or_else(|| format!("there is no case {name}"))?;
         end_before_long_waits(case)?;
-        if let Some(reason) = hindrance.as_deref().or_else(|| not_yet.reason(name)) {
+        if let Some(reason) = hindrance.as_deref() {
             println!("skipped: black_box {name}: {reason}");
             skipped += 1;
             continue;

@@ -20,6 +20,8 @@ pub enum Action {
         message: String,
         code: u8,
     },
+    /// Starts or stops connection synchronisation, of which there is none.
+    Synchronise,
     /// A setting under `/proc/sys/net/ipv4/vs` with its new value.
     Tunable(&'static str, u32),
     /// `net.ipv4.icmp_ratelimit`: milliseconds between ICMP errors; 0 is no
@@ -118,6 +120,7 @@ fn interpret_ipvsadm(arguments: &[&str], piped: &[Vec<String>]) -> Result<Action
     let filters: Result<Vec<Filter>, Refusal> = piped.iter().map(|words| filter(words)).collect();
     match ipvsadm::parse(arguments) {
         Ok(invocation) => Ok(Action::Ipvsadm(invocation, filters?)),
+        Err(ArgumentError::Synchronisation) => Ok(Action::Synchronise),
         Err(ArgumentError::Unsupported(what)) => Err(Refusal::Unsupported(what)),
         Err(error) => match error.answer() {
             Some((message, code)) => Ok(Action::Refused { message, code }),
@@ -165,6 +168,8 @@ fn interpret_write(words: &[&str], path: &str) -> Result<Action, Refusal> {
         // The kernel has a limit for each IP version, the director one for
         // both: the recordings that lift this one have lifted the other.
         "ipv6/icmp/ratelimit" if number()? == 0 => Ok(Action::Nothing),
+        // How often connections are told to other directors, which is never.
+        "ipv4/vs/sync_threshold" => Ok(Action::Nothing),
         _ if name.starts_with("ipv4/vs/") => {
             let setting = name.trim_start_matches("ipv4/vs/");
             let tunable = Tunable::find(setting)

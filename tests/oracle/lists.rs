@@ -1,46 +1,8 @@
-//! The cases that cannot pass yet, and the answers that are meant to differ.
+//! The answers that are meant to differ.
 
 use serde::Deserialize;
 
 use super::case::{RecordedFrame, parse_hex};
-
-/// `not_yet.txt`: cases that need features that do not exist yet.
-#[derive(Debug)]
-pub struct NotYet(Vec<(String, String)>);
-
-impl NotYet {
-    /// Parses lines "case-name: reason"; those that start with `#` and empty
-    /// ones are for the reader.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let lines = text.lines().map(str::trim);
-        lines
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .map(|line| match line.split_once(": ") {
-                Some((name, reason)) => Ok((name.to_owned(), reason.trim().to_owned())),
-                None => Err(format!(
-                    "\"{line}\" has no reason; write \"case-name: reason\""
-                )),
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-
-    /// Why a case cannot pass yet.
-    pub fn reason(&self, case: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(name, _)| name == case)
-            .map(|(_, reason)| reason.as_str())
-    }
-
-    /// Listed cases that are not among `cases`.
-    pub fn unknown<'a>(&'a self, cases: &'a [&str]) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .filter(|name| !cases.contains(name))
-    }
-}
 
 /// `intended.toml`: steps whose answers differ from the kernel's on purpose.
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +51,11 @@ impl Difference {
 impl Intended {
     pub fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// Whether anything is meant to differ in a case.
+    pub fn names(&self, case: &str) -> bool {
+        self.difference.iter().any(|entry| entry.case == case)
     }
 
     /// What is meant to differ in a step.

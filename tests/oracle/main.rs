@@ -2,11 +2,11 @@
 //! ports in memory and with a virtual clock.
 //!
 //! `cargo test --test oracle [-- [--exact] [--list] [--skip TEXT] [TEXT...]]`
-//! replays the cases in `tests/oracle/cases`. Those that cannot pass yet stand
-//! in `not_yet.txt`, answers that differ on purpose in `intended.toml`; both
-//! lists must be true in both directions. With `POINTSMAN_ORACLE_CASES=FOLDER`
-//! the cases of that folder are replayed, and those that need what this
-//! version cannot do are found by what they contain.
+//! replays the cases in `tests/oracle/cases`. Answers that differ on purpose
+//! stand in `intended.toml`, a list that must be true in both directions. With
+//! `POINTSMAN_ORACLE_CASES=FOLDER` the cases of that folder are replayed, and
+//! those that need what this version cannot do and the list does not name are
+//! skipped.
 #![expect(unreachable_pub, reason = "the modules are those of one program")]
 
 mod case;
@@ -31,11 +31,10 @@ use std::{
 
 use case::Case;
 use lab::Lab;
-use lists::{Intended, NotYet};
+use lists::Intended;
 use network::Network;
 use pointsman::io::PortCapabilities;
 
-const NOT_YET: &str = include_str!("not_yet.txt");
 const INTENDED: &str = include_str!("intended.toml");
 
 fn main() -> ExitCode {
@@ -111,11 +110,7 @@ fn run(selection: &Selection) -> Result<Option<Summary>, String> {
     let own_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/cases");
     let cases = case::read_folder(other_folder.as_deref().unwrap_or(&own_folder))?;
     let judge = Judge {
-        not_yet: if other_folder.is_none() {
-            Some(NotYet::parse(NOT_YET)?)
-        } else {
-            None
-        },
+        is_own_folder: other_folder.is_none(),
         intended: Intended::parse(INTENDED)?,
     };
     if selection.only_list {
@@ -153,29 +148,22 @@ enum Verdict {
 
 /// Decides what the replay of a case means.
 struct Judge {
-    /// `None` for cases of another folder.
-    not_yet: Option<NotYet>,
+    /// Or cases of another folder.
+    is_own_folder: bool,
     intended: Intended,
 }
 
 impl Judge {
     fn verdict(&self, case: &Case) -> Verdict {
-        let Some(not_yet) = &self.not_yet else {
-            if let Some(feature) = needs::missing_feature(case) {
-                return Verdict::Skipped(format!("needs {feature}"));
-            }
-            return match self.replay(case) {
-                Ok(()) => Verdict::Passed,
-                Err(problem) => Verdict::Failed(problem),
-            };
-        };
-        match (self.replay(case), not_yet.reason(&case.name)) {
-            (Ok(()), None) => Verdict::Passed,
-            (Ok(()), Some(_)) => {
-                Verdict::Failed("now passes: remove it from not_yet.txt".to_owned())
-            }
-            (Err(problem), None) => Verdict::Failed(problem),
-            (Err(_), Some(reason)) => Verdict::Skipped(reason.to_owned()),
+        if !self.is_own_folder
+            && !self.intended.names(&case.name)
+            && let Some(feature) = needs::missing_feature(case)
+        {
+            return Verdict::Skipped(format!("needs {feature}"));
+        }
+        match self.replay(case) {
+            Ok(()) => Verdict::Passed,
+            Err(problem) => Verdict::Failed(problem),
         }
     }
 
@@ -221,22 +209,17 @@ impl Judge {
 
     /// Entries of the lists that name what does not exist.
     fn untrue_entries(&self, cases: &[Case]) -> Vec<String> {
-        let Some(not_yet) = &self.not_yet else {
+        if !self.is_own_folder {
             return Vec::new();
-        };
-        let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-        let not_yet = not_yet
-            .unknown(&names)
-            .map(|name| format!("not_yet.txt names {name}, which is no case"));
+        }
         let exists = |name: &str, step: usize| {
             cases
                 .iter()
                 .any(|case| case.name == name && step < case.steps.len())
         };
-        let intended = self
-            .intended
+        self.intended
             .unknown(exists)
-            .map(|entry| format!("intended.toml names {entry}, which does not exist"));
-        not_yet.chain(intended).collect()
+            .map(|entry| format!("intended.toml names {entry}, which does not exist"))
+            .collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     case::{Case, Step},
-    interpret::{Refusal, interpret},
+    interpret::{Action, Refusal, interpret},
     shell,
 };
 
@@ -20,6 +20,7 @@ fn missing_in_lines(text: &str) -> Option<String> {
         .iter()
         .find_map(|pipeline| match interpret(pipeline) {
             Err(Refusal::Unsupported(what)) => Some(what),
+            Ok(Action::Synchronise) => Some("connection synchronisation".to_owned()),
             _ => None,
         })
 }

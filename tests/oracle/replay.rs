@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pointsman::ipvsadm::{self, Columns, Invocation, Listing, listing};
+use pointsman::ipvsadm::{self, ArgumentError, Columns, Invocation, Listing, listing};
 
 use super::{
     case::{Case, CommandStep, PacketStep, RecordedFrame, Step},
@@ -177,6 +177,12 @@ impl<'a, S: Subject> Replay<'a, S> {
             Action::Refused { message, code } => {
                 shell.exit_code = *code;
                 return recorded.take_lines(message);
+            }
+            Action::Synchronise => {
+                let error = ArgumentError::Synchronisation;
+                let (message, code) = error.answer().ok_or("ipvsadm does not refuse that")?;
+                shell.exit_code = code;
+                return recorded.take_lines(&message);
             }
             Action::Tunable(name, value) => self.subject.set_tunable(name, *value)?,
             Action::IcmpInterval(interval_ms) => {

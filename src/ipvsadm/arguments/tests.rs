@@ -427,22 +427,20 @@ fn incomplete_and_contradictory_command_lines_are_invalid() {
 
 #[test]
 fn what_this_version_cannot_do_is_named() {
-    for (line, what) in [
-        (
-            "-A -u 198.51.100.10:5060 -s rr -p 60 --pe sip",
-            "a persistence engine (--pe)",
-        ),
-        (
-            "--start-daemon master --syncid 7 --mcast-interface vec1",
-            "connection synchronisation",
-        ),
-        ("--stop-daemon master", "connection synchronisation"),
+    assert_eq!(
+        parse_line("-A -u 198.51.100.10:5060 -s rr -p 60 --pe sip"),
+        Err(ArgumentError::Unsupported(
+            "a persistence engine (--pe)".to_owned()
+        )),
+    );
+    for line in [
+        "--start-daemon master --syncid 7 --mcast-interface vec1",
+        "--stop-daemon master",
     ] {
-        assert_eq!(
-            parse_line(line),
-            Err(ArgumentError::Unsupported(what.to_owned())),
-            "{line}"
-        );
+        let error = parse_line(line).unwrap_err();
+        assert_eq!(error, ArgumentError::Synchronisation, "{line}");
+        let answer = ("Operation not supported".to_owned(), 255);
+        assert_eq!(error.answer(), Some(answer));
     }
 }
 

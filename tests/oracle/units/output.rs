@@ -1,5 +1,5 @@
 use crate::{
-    lists::{Intended, NotYet},
+    lists::Intended,
     output::{Compare, RecordedOutput},
 };
 
@@ -113,16 +113,6 @@ fn exact_lines_must_be_equal() {
     let mut recorded = RecordedOutput::new("No such service\nrc=255\n", 0, 0);
     assert_eq!(recorded.take_lines("No such service"), Ok(()));
     assert!(recorded.take_lines("rc=0").is_err());
-}
-
-#[test]
-fn list_of_cases_needs_reasons() {
-    let list = NotYet::parse("# remark\n\na_case: IPv6, later\n").unwrap();
-    assert_eq!(list.reason("a_case"), Some("IPv6, later"));
-    assert_eq!(list.reason("another"), None);
-    assert_eq!(list.unknown(&["another"]).collect::<Vec<_>>(), ["a_case"]);
-    assert_eq!(list.unknown(&["a_case"]).count(), 0);
-    assert!(NotYet::parse("a_case\n").is_err());
 }
 
 #[test]

@@ -130,8 +130,8 @@ fn lines_become_actions() {
     }
     assert!(matches!(action("reboot"), Err(Refusal::NotUnderstood(_))));
     assert!(matches!(
-        action("echo 1 > /proc/sys/net/ipv4/vs/sync_threshold"),
-        Err(Refusal::Unsupported(what)) if what == "the setting sync_threshold"
+        action("echo 1 > /proc/sys/net/ipv4/vs/drop_entry"),
+        Err(Refusal::Unsupported(what)) if what == "the setting drop_entry"
     ));
 }
 
