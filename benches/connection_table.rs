@@ -7,7 +7,7 @@
 //! of 32; the throughput is packets per second.
 #![forbid(unsafe_code)]
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, net::SocketAddrV4, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pointsman::{
@@ -20,13 +20,8 @@ const BURST_LEN: usize = 32;
 fn flow(n: u32) -> FlowKeyV4 {
     // A bijection of 32 bits, so that neighbours in number are none in memory.
     let client = n.wrapping_mul(0x9e37_79b1);
-    FlowKeyV4 {
-        client,
-        vip: 0xc633_640a,
-        client_port: 40_000,
-        service_port: 80,
-        protocol: 6,
-    }
+    let client = SocketAddrV4::new(client.into(), 40_000);
+    FlowKeyV4::new(client, SocketAddrV4::new([198, 51, 100, 10].into(), 80), 6)
 }
 
 fn table(connections_max: u32) -> Table<FlowKeyV4> {

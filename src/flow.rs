@@ -13,7 +13,7 @@ use std::{
     collections::hash_map::RandomState,
     fmt::{self, Debug},
     hash::BuildHasher,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
 };
 
 use bytemuck::Zeroable;
@@ -25,6 +25,12 @@ use bytemuck::Zeroable;
 pub trait FlowKey: Copy + Eq + Zeroable + Debug + Send + Sync + 'static {
     /// The keyed hash of the flow. All 64 bits are usable.
     fn hash(&self, key: &HashKey) -> FlowHash;
+
+    /// Whether it is the same flow.
+    #[inline]
+    fn is(&self, other: &Self) -> bool {
+        self == other
+    }
 
     /// The flow in a form that both IP versions share.
     fn endpoints(&self) -> Endpoints;
@@ -45,107 +51,98 @@ pub struct Endpoints {
     pub protocol: u8,
 }
 
-/// A flow over IPv4. All numbers are in host byte order.
-#[derive(Clone, Copy, Default, Zeroable)]
+/// A flow over IPv4, in two words that are compared and hashed as they are.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Zeroable)]
 #[repr(C)]
 pub struct FlowKeyV4 {
-    /// The client's address (CIP).
-    pub client: u32,
-    /// The virtual address (VIP).
-    pub vip: u32,
-    /// The client's TCP, UDP or SCTP port.
-    pub client_port: u16,
-    /// The service's TCP, UDP or SCTP port.
-    pub service_port: u16,
-    /// The number in the IP header's protocol field (IANA).
-    pub protocol: u8,
+    /// The client's address in the upper half, the VIP in the lower one.
+    addresses: u64,
+    /// From bit 32 on the protocol, then the client's L4 port, and in the
+    /// lowest 16 bits the service's.
+    rest: u64,
 }
 
 impl FlowKeyV4 {
     /// The flow from `client` to `service` of IP protocol `protocol`.
     pub fn new(client: SocketAddrV4, service: SocketAddrV4, protocol: u8) -> Self {
         Self {
-            client: u32::from(*client.ip()),
-            vip: u32::from(*service.ip()),
-            client_port: client.port(),
-            service_port: service.port(),
-            protocol,
+            addresses: u64::from(client.ip().to_bits()) << 32 | u64::from(service.ip().to_bits()),
+            rest: u64::from(protocol) << 32
+                | u64::from(client.port()) << 16
+                | u64::from(service.port()),
+        }
+    }
+
+    /// The flow of a packet of a client: source and destination address, source
+    /// and destination port, each as they stand in the headers, and the number
+    /// in the IP header's protocol field (IANA).
+    #[inline]
+    pub const fn of_headers(addresses: [u8; 8], l4_ports: [u8; 4], protocol: u8) -> Self {
+        Self {
+            addresses: u64::from_be_bytes(addresses),
+            rest: u32::from_be_bytes(l4_ports) as u64 | (protocol as u64) << 32,
         }
     }
 
     /// Address and port of the client.
     pub fn client_address(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::from(self.client), self.client_port)
+        let [octets @ .., _, _, _, _] = self.addresses.to_be_bytes();
+        let [_, _, _, _, high, low, _, _] = self.rest.to_be_bytes();
+        SocketAddrV4::new(octets.into(), u16::from_be_bytes([high, low]))
     }
 
     /// VIP and service port.
     pub fn service_address(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::from(self.vip), self.service_port)
+        let [_, _, _, _, octets @ ..] = self.addresses.to_be_bytes();
+        let [.., high, low] = self.rest.to_be_bytes();
+        SocketAddrV4::new(octets.into(), u16::from_be_bytes([high, low]))
     }
 
-    fn words(&self) -> (u64, u64) {
-        let addresses = u64::from(self.client) | u64::from(self.vip) << 32;
-        let rest = u64::from(self.client_port)
-            | u64::from(self.service_port) << 16
-            | u64::from(self.protocol) << 32;
-        (addresses, rest)
+    /// The number in the IP header's protocol field (IANA).
+    pub const fn protocol(&self) -> u8 {
+        self.rest.to_be_bytes()[3]
     }
 }
 
 impl FlowKey for FlowKeyV4 {
     #[inline]
     fn hash(&self, key: &HashKey) -> FlowHash {
-        let (addresses, rest) = self.words();
-        key.hash_two(addresses, rest)
+        key.hash_two(self.addresses, self.rest)
+    }
+
+    /// One branch for the whole key, and only "all equal" is likely.
+    #[inline]
+    fn is(&self, other: &Self) -> bool {
+        (self.addresses ^ other.addresses) | (self.rest ^ other.rest) == 0
     }
 
     fn endpoints(&self) -> Endpoints {
         Endpoints {
             client: self.client_address().into(),
             service: self.service_address().into(),
-            protocol: self.protocol,
+            protocol: self.protocol(),
         }
     }
 
     fn reversed(self) -> Self {
-        Self {
-            client: self.vip,
-            vip: self.client,
-            client_port: self.service_port,
-            service_port: self.client_port,
-            protocol: self.protocol,
-        }
-    }
-}
-
-// One branch for the whole key. The derived comparison takes one per field,
-// and on the packet path only the outcome "all equal" is likely.
-impl PartialEq for FlowKeyV4 {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        let ((a, b), (c, d)) = (self.words(), other.words());
-        (a ^ c) | (b ^ d) == 0
-    }
-}
-
-impl Eq for FlowKeyV4 {}
-
-impl std::hash::Hash for FlowKeyV4 {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.words().hash(state);
+        Self::new(
+            self.service_address(),
+            self.client_address(),
+            self.protocol(),
+        )
     }
 }
 
 impl Debug for FlowKeyV4 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (client, service) = (self.client_address(), self.service_address());
-        write!(f, "{client} > {service} protocol {}", self.protocol)
+        write!(f, "{client} > {service} protocol {}", self.protocol())
     }
 }
 
 /// A flow over IPv6. Addresses are two halves in host byte order, the upper one
 /// first; so are all other numbers.
-#[derive(Clone, Copy, Default, Zeroable)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Zeroable)]
 #[repr(C)]
 pub struct FlowKeyV6 {
     /// The client's address (CIP).
@@ -212,6 +209,12 @@ impl FlowKey for FlowKeyV6 {
         key.hash_five(self.words())
     }
 
+    #[inline]
+    fn is(&self, other: &Self) -> bool {
+        let pairs = self.words().into_iter().zip(other.words());
+        pairs.fold(0, |differing, (one, other)| differing | (one ^ other)) == 0
+    }
+
     fn endpoints(&self) -> Endpoints {
         Endpoints {
             client: self.client_address().into(),
@@ -228,22 +231,6 @@ impl FlowKey for FlowKeyV6 {
             service_port: self.client_port,
             protocol: self.protocol,
         }
-    }
-}
-
-impl PartialEq for FlowKeyV6 {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        let pairs = self.words().into_iter().zip(other.words());
-        pairs.fold(0, |differing, (one, other)| differing | (one ^ other)) == 0
-    }
-}
-
-impl Eq for FlowKeyV6 {}
-
-impl std::hash::Hash for FlowKeyV6 {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.words().hash(state);
     }
 }
 
@@ -334,7 +321,7 @@ const fn folded_multiply(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::mem::size_of;
+    use std::{mem::size_of, net::Ipv4Addr};
 
     use super::*;
 
@@ -344,41 +331,26 @@ mod tests {
         0xa409_3822_299f_31d0,
     ]);
 
+    const CLIENT: u32 = 0xcb00_7107;
+    const VIP: u32 = 0xc633_640a;
+
+    fn key(client: u32, vip: u32, client_port: u16, service_port: u16) -> FlowKeyV4 {
+        FlowKeyV4::new(
+            SocketAddrV4::new(client.into(), client_port),
+            SocketAddrV4::new(vip.into(), service_port),
+            6,
+        )
+    }
+
     fn flow(n: u32, pattern: usize) -> FlowKeyV4 {
-        let base = FlowKeyV4 {
-            client: 0xcb00_7107,
-            vip: 0xc633_640a,
-            client_port: 40_000,
-            service_port: 80,
-            protocol: 6,
-        };
         let low = u16::try_from(n & 0xffff).unwrap();
         match pattern {
-            0 => FlowKeyV4 {
-                client_port: low,
-                ..base
-            },
-            1 => FlowKeyV4 {
-                client: 0x0a00_0000 + n,
-                ..base
-            },
-            2 => FlowKeyV4 {
-                client: n << 16,
-                ..base
-            },
-            3 => FlowKeyV4 {
-                vip: 0xc633_0000 + n,
-                ..base
-            },
-            4 => FlowKeyV4 {
-                client: 0x0a00_0000 + n,
-                client_port: low,
-                ..base
-            },
-            _ => FlowKeyV4 {
-                service_port: low,
-                ..base
-            },
+            0 => key(CLIENT, VIP, low, 80),
+            1 => key(0x0a00_0000 + n, VIP, 40_000, 80),
+            2 => key(n << 16, VIP, 40_000, 80),
+            3 => key(CLIENT, 0xc633_0000 + n, 40_000, 80),
+            4 => key(0x0a00_0000 + n, VIP, low, 80),
+            _ => key(CLIENT, VIP, 40_000, low),
         }
     }
 
@@ -425,33 +397,15 @@ mod tests {
     fn every_bit_of_the_flow_changes_about_half_of_the_hash() {
         let base = flow(7, 4);
         let reference = base.hash(&KEY).as_u64();
-        let mut variants = Vec::new();
-        for bit in 0..32 {
-            variants.push(FlowKeyV4 {
-                client: base.client ^ 1 << bit,
+        let variants = (0..40)
+            .map(|bit| FlowKeyV4 {
+                rest: base.rest ^ 1 << bit,
                 ..base
-            });
-            variants.push(FlowKeyV4 {
-                vip: base.vip ^ 1 << bit,
+            })
+            .chain((0..64).map(|bit| FlowKeyV4 {
+                addresses: base.addresses ^ 1 << bit,
                 ..base
-            });
-        }
-        for bit in 0..16 {
-            variants.push(FlowKeyV4 {
-                client_port: base.client_port ^ 1 << bit,
-                ..base
-            });
-            variants.push(FlowKeyV4 {
-                service_port: base.service_port ^ 1 << bit,
-                ..base
-            });
-        }
-        for bit in 0..8 {
-            variants.push(FlowKeyV4 {
-                protocol: base.protocol ^ 1 << bit,
-                ..base
-            });
-        }
+            }));
         for variant in variants {
             assert_ne!(variant, base);
             let changed = (variant.hash(&KEY).as_u64() ^ reference).count_ones();

@@ -6,11 +6,13 @@
 //! and checksum. Parts that did not change are shared between generations.
 #![forbid(unsafe_code)]
 
+mod local;
 mod marks;
 mod service_table;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -20,12 +22,11 @@ use std::{
 use crossbeam::utils::CachePadded;
 use hashbrown::HashSet;
 
-pub use self::{marks::Marks, service_table::ServiceTable};
+pub use self::{local::LocalAddresses, marks::Marks, service_table::ServiceTable};
 
 use crate::{
     connection::{StateTimeouts, Templates},
     io::PortIndex,
-    prefixes::NetworkSet,
     scheduler::HashTable,
     service::{Protocol, ServiceKey, ServiceOptions, Tunables, TunnelKind},
     wire::{IpVersion, ethernet::MacAddr, ipv4, ipv6},
@@ -95,23 +96,6 @@ impl ForwardingState {
     #[inline]
     pub fn server(&self, index: RealServerIndex) -> Option<&ServerForwarding> {
         self.servers.get(index.as_usize())
-    }
-}
-
-/// The director's own addresses and all VIPs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LocalAddresses {
-    /// One by one.
-    pub addresses: HashSet<IpAddr>,
-    /// Networks of VIPs.
-    pub networks: NetworkSet,
-}
-
-impl LocalAddresses {
-    /// Whether an address is local.
-    #[inline]
-    pub fn contains(&self, address: &IpAddr) -> bool {
-        self.addresses.contains(address) || self.networks.contains(*address)
     }
 }
 
@@ -233,9 +217,30 @@ fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
 }
 
 /// A real server as the packet path sees it: ready to be sent to.
+///
+/// What most packets need stands in the first cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct ServerForwarding {
+    /// Ethernet header, VLAN tag if any, and outer IPv4 header, whose length,
+    /// TOS, identification, flags, TTL and checksum are 0.
+    pub header: [u8; OUTER_HEADER_LEN_MAX],
+    /// The longest inner packet that can be sent without another look: 0 when
+    /// the server is not listed, its path not resolved, or too narrow. See
+    /// [`with_express_way`](Self::with_express_way).
+    pub express_len_max: u16,
+    /// Sum of the 16-bit words of the outer IPv4 header that are the same for
+    /// each packet, not folded.
+    pub checksum_seed: u32,
+    /// Length of the Ethernet header (and VLAN tag) in `header`.
+    pub l2_len: u8,
+    /// The port that packets leave by.
+    pub port: PortIndex,
+    /// Whether packets are wrapped in IPIP over IPv4 with one source address.
+    /// See [`with_express_way`](Self::with_express_way).
+    pub is_plain: bool,
+    /// Whether the port fills in the outer header's checksum.
+    pub offload_checksum: bool,
     /// Whether the server is in use.
     pub presence: Presence,
     /// How packets get to it.
@@ -245,12 +250,6 @@ pub struct ServerForwarding {
     /// Whether `mtu` is what ICMP errors said of the path, and less than what
     /// its route says.
     pub mtu_is_learned: bool,
-    /// Whether the port fills in the outer header's checksum.
-    pub offload_checksum: bool,
-    /// The port that packets leave by.
-    pub port: PortIndex,
-    /// Length of the Ethernet header (and VLAN tag) in `header`.
-    pub l2_len: u8,
     /// The largest outer packet, in bytes.
     pub mtu: u16,
     /// The bits of the last two bytes of the outer source address that each
@@ -261,12 +260,6 @@ pub struct ServerForwarding {
     pub tunnel: TunnelKind,
     /// The IP version of the outer header: that of the server's address.
     pub version: IpVersion,
-    /// Sum of the 16-bit words of the outer IPv4 header that are the same for
-    /// each packet, not folded.
-    pub checksum_seed: u32,
-    /// Ethernet header, VLAN tag if any, and outer IPv4 header, whose length,
-    /// TOS, identification, flags, TTL and checksum are 0.
-    pub header: [u8; OUTER_HEADER_LEN_MAX],
     /// The outer header when it is one of IPv6; payload length, traffic class
     /// and hop limit are 0.
     pub header_v6: [u8; ipv6::HEADER_LEN],
@@ -290,9 +283,26 @@ impl ServerForwarding {
         tunnel: TunnelKind::Ipip,
         version: IpVersion::V4,
         checksum_seed: 0,
+        express_len_max: 0,
+        is_plain: false,
         header: [0; OUTER_HEADER_LEN_MAX],
         header_v6: [0; ipv6::HEADER_LEN],
     };
+
+    /// With `express_len_max` and `is_plain` as they follow from the rest.
+    #[must_use]
+    pub fn with_express_way(self) -> Self {
+        let is_open = self.presence == Presence::Listed
+            && self.path == Path::Resolved
+            && !self.is_too_narrow();
+        Self {
+            express_len_max: if is_open { self.inner_len_max() } else { 0 },
+            is_plain: self.tunnel == TunnelKind::Ipip
+                && self.version == IpVersion::V4
+                && self.source_mask == 0,
+            ..self
+        }
+    }
 
     /// The largest inner packet that fits into the tunnel, in bytes.
     #[inline]

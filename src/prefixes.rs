@@ -77,6 +77,11 @@ impl NetworkSet {
         }
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+
     /// Whether one of them holds an address.
     #[inline]
     pub fn contains(&self, address: IpAddr) -> bool {

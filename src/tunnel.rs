@@ -12,7 +12,7 @@ mod gre;
 mod gue;
 
 use crate::{
-    forwarding::ServerForwarding,
+    forwarding::{OUTER_HEADER_LEN_MAX, ServerForwarding},
     io::Packet,
     service::TunnelKind,
     wire::{IpVersion, ipv4::Ipv4Header, ipv6::Ipv6Header},
@@ -126,6 +126,57 @@ pub fn encapsulate<P: Packet>(
         packet.offload_ipv4_checksum(server.l2_len, 20);
     }
     Ok(())
+}
+
+/// As [`encapsulate`] into IPIP over IPv4, the most frequent one, and with the
+/// decrement of the TTL: `inner` is as it came, and over IPv4. For a server that
+/// [`is_plain`](ServerForwarding::is_plain).
+///
+/// # Errors
+/// [`NoHeadroom`]; the packet is as it was.
+#[inline]
+pub fn encapsulate_plain<P: Packet>(
+    packet: &mut P,
+    inner: Inner,
+    server: &ServerForwarding,
+    fragmentation: Fragmentation,
+) -> Result<(), NoHeadroom> {
+    let header_len = usize::from(server.l2_len) + OUTER_IPV4_LEN;
+    let more = header_len
+        .checked_sub(usize::from(inner.l3_offset))
+        .ok_or(NoHeadroom)?;
+    let frame = packet
+        .reshape(more, header_len + usize::from(inner.total_len))
+        .ok_or(NoHeadroom)?;
+    // With a length that is known here, copying takes no call.
+    if header_len == UNTAGGED_LEN {
+        write_plain::<UNTAGGED_LEN>(frame, inner, server, fragmentation)
+    } else {
+        write_plain::<OUTER_HEADER_LEN_MAX>(frame, inner, server, fragmentation)
+    }
+    .ok_or(NoHeadroom)?;
+    if server.offload_checksum {
+        packet.offload_ipv4_checksum(server.l2_len, 20);
+    }
+    Ok(())
+}
+
+#[inline]
+fn write_plain<const HEADER_LEN: usize>(
+    frame: &mut [u8],
+    inner: Inner,
+    server: &ServerForwarding,
+    fragmentation: Fragmentation,
+) -> Option<()> {
+    let (header, packet) = frame.split_first_chunk_mut::<HEADER_LEN>()?;
+    *header = *server.header.first_chunk()?;
+    decrement_ttl(packet.first_chunk_mut()?);
+    let inner = Inner {
+        ttl: inner.ttl.wrapping_sub(1),
+        ..inner
+    };
+    complete(header.last_chunk_mut()?, inner, server, fragmentation, 0);
+    Some(())
 }
 
 /// Those of the bits in `mask` that the outer source address of a flow has set,
@@ -268,6 +319,8 @@ const fn fold(sum: u32) -> u16 {
 }
 
 const OUTER_IPV4_LEN: usize = 20;
+/// Ethernet without a tag, and the outer IPv4 header.
+const UNTAGGED_LEN: usize = 14 + OUTER_IPV4_LEN;
 const ECN_MASK: u8 = 3;
 const ECN_CE: u8 = 3;
 

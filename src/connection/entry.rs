@@ -11,7 +11,7 @@ use bytemuck::Zeroable;
 
 use super::{
     state::State,
-    time::{CoarseTime, STEPS_PER_SECOND},
+    time::{CoarseDuration, CoarseTime, STEPS_PER_SECOND},
     wheel::{Links, Timed},
 };
 use crate::flow::{FlowKey, FlowKeyV4};
@@ -19,8 +19,7 @@ use crate::flow::{FlowKey, FlowKeyV4};
 /// A connection: the unit of the table, aligned to a cache line.
 ///
 /// 64 bytes with an IPv4 key (all of a connection in one line), 128 with an
-/// IPv6 key. A slot of zero bytes is free, except that its overflow count
-/// belongs to the slot and not to the connection.
+/// IPv6 key. A slot of zero bytes is free.
 #[derive(Clone, Copy, Debug, Zeroable)]
 #[repr(C, align(64))]
 pub struct Entry<K: FlowKey> {
@@ -40,15 +39,12 @@ pub struct Entry<K: FlowKey> {
     controller: u32,
     /// Where the wheel holds this entry.
     pub(super) links: Links,
-    /// Entries that passed over this slot when they were inserted, for it was
-    /// taken. Never overflows, see `table.rs`.
-    pub(super) overflow: u16,
     /// Number of a `State`; 0 when the slot is free.
     state: u8,
     /// Bits of the caller.
     flags: u8,
-    /// Steps of the probe sequence from the home slot to this one.
-    pub(super) distance: u8,
+    /// Buckets of the directory that this entry passed over.
+    pub(super) passed: u8,
 }
 
 const _: () = assert!(
@@ -83,6 +79,13 @@ pub struct Removed<K: FlowKey> {
     pub controller: u32,
     /// Bits of the caller.
     pub flags: u8,
+}
+
+/// One step more than `timeout`, since `now` is rounded down to a step: the
+/// connection must not end early.
+#[inline]
+pub(super) fn deadline_after(now: CoarseTime, timeout: CoarseDuration) -> u32 {
+    (now + timeout).as_steps().wrapping_add(1)
 }
 
 impl<K: FlowKey> Timed for Entry<K> {
@@ -147,6 +150,20 @@ impl<K: FlowKey> Entry<K> {
         self.packets = self.packets.saturating_add(1);
     }
 
+    /// Notes a packet at `now`: the connection ends `timeout` later. `false`, and
+    /// nothing is noted, when that is earlier than what the timer wheel may
+    /// believe: then it takes `Table::touch`.
+    #[inline]
+    pub fn prolong(&mut self, timeout: CoarseDuration, now: CoarseTime) -> bool {
+        let deadline = deadline_after(now, timeout);
+        if !CoarseTime::from_steps(deadline).has_reached(self.deadline()) {
+            return false;
+        }
+        self.seen = now.as_steps();
+        self.deadline = deadline;
+        true
+    }
+
     /// The caller's number of the controlling persistence template.
     #[inline]
     pub const fn controller(&self) -> u32 {
@@ -190,22 +207,21 @@ impl<K: FlowKey> Entry<K> {
 
     /// Fills a free slot. Links and deadline are the wheel's.
     #[inline]
-    pub(super) fn open(&mut self, key: K, new: &NewEntry, distance: u8, now: CoarseTime) {
+    pub(super) fn open(&mut self, key: K, new: &NewEntry, passed: u8, now: CoarseTime) {
         *self = Self {
             key,
             server: new.server,
             seen: now.as_steps(),
             packets: 1,
             controller: new.controller,
-            overflow: self.overflow,
             state: new.state as u8,
             flags: new.flags,
-            distance,
+            passed,
             ..Self::zeroed()
         };
     }
 
-    /// Frees the slot and keeps its overflow count.
+    /// Frees the slot.
     #[inline]
     pub(super) fn close(&mut self) -> Removed<K> {
         let removed = Removed {
@@ -215,10 +231,7 @@ impl<K: FlowKey> Entry<K> {
             controller: self.controller,
             flags: self.flags,
         };
-        *self = Self {
-            overflow: self.overflow,
-            ..Self::zeroed()
-        };
+        *self = Self::zeroed();
         removed
     }
 }

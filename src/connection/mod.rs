@@ -14,6 +14,7 @@
 //! leaves it, and the caller keeps count.
 #![forbid(unsafe_code)]
 
+mod directory;
 mod entry;
 mod opening_queue;
 pub mod sctp;
@@ -26,7 +27,9 @@ mod wheel;
 
 pub use entry::{Entry, NewEntry, Removed};
 pub use state::{State, StateTimeouts, transition};
-pub use table::{CONNECTIONS_LIMIT, EntryIndex, Expiry, Full, Inserted, Table, TableError};
+pub use table::{
+    CONNECTIONS_LIMIT, EntryGuess, EntryIndex, Expiry, Full, Inserted, Table, TableError,
+};
 pub use tables::{Capacities, ConnectionKey, Held, Place, Tables};
 pub use templates::Templates;
 pub use time::{CoarseDuration, CoarseTime};

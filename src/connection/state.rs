@@ -173,6 +173,42 @@ pub const fn transition(state: Option<State>, flags: u8, secure: bool) -> State 
     }
 }
 
+/// Whether a connection stays as it is with a packet with these `flags`: as
+/// [`transition`], for the many that do.
+#[inline]
+pub const fn stays(state: State, flags: u8, secure: bool) -> bool {
+    let [plain, secured] = &STAYS;
+    let states = if secure { secured } else { plain };
+    #[expect(clippy::indexing_slicing, reason = "16 states and none beyond")]
+    let by_flags = states[state as usize & 0x0f];
+    by_flags >> (flags & 0x1f) & 1 != 0
+}
+
+/// Without and with `secure_tcp`, for each state: a bit for each combination of
+/// the lower five flags, none of the others counts.
+const STAYS: [[u32; 16]; 2] = [stays_with(false), stays_with(true)];
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "runs when the program is compiled, and not when it is wrong"
+)]
+const fn stays_with(secure: bool) -> [u32; 16] {
+    let mut table = [0; 16];
+    let mut index = 0;
+    while index < State::ALL.len() {
+        let state = State::ALL[index];
+        let mut flags = 0;
+        while flags < 32 {
+            if transition(Some(state), flags, secure) as u8 == state as u8 {
+                table[state as usize] |= 1 << flags;
+            }
+            flags += 1;
+        }
+        index += 1;
+    }
+    table
+}
+
 /// The one flag of a packet that counts.
 #[derive(Clone, Copy)]
 enum Signal {
@@ -201,69 +237,47 @@ impl Signal {
 
 /// How long a connection lives without a packet, by state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StateTimeouts([CoarseDuration; State::ALL.len()]);
+pub struct StateTimeouts([CoarseDuration; 16]);
 
 impl StateTimeouts {
     /// The fixed timeouts of IPVS, and `timeouts` where the operator may
     /// choose. Those are clamped to 1 second to 31 days.
     pub fn new(timeouts: &Timeouts) -> Self {
-        Self(State::ALL.map(|state| {
-            CoarseDuration::from_seconds(match state {
-                State::SynRecv => 60,
-                State::SynAck | State::TimeWait => 120,
-                State::Established => timeouts.tcp,
-                State::FinWait => timeouts.tcp_fin,
-                State::Close => 10,
-                State::Udp => timeouts.udp,
-                // Those of SCTP cannot be chosen. Not recorded are INIT and
-                // C-ECHOED, which have to outlast a retransmission: its
-                // timer is 60 seconds at most (RFC 9260 section 16).
-                State::SctpInit1 => 4,
-                State::SctpEstablished => 900,
-                State::None => 3,
-                State::SctpInit
-                | State::SctpCookieEchoed
-                | State::SctpShutdownReceived
-                | State::SctpClosed => 61,
-            })
-        }))
+        let mut by_number = [CoarseDuration::from_seconds(0); 16];
+        for state in State::ALL {
+            if let Some(timeout) = by_number.get_mut(state as usize) {
+                *timeout = CoarseDuration::from_seconds(seconds_in(state, timeouts));
+            }
+        }
+        Self(by_number)
     }
 
     /// The timeout of connections in `state`.
     #[inline]
+    #[expect(clippy::indexing_slicing, reason = "16 states and none beyond")]
     pub const fn of(&self, state: State) -> CoarseDuration {
-        let [
-            syn_recv,
-            syn_ack,
-            established,
-            fin_wait,
-            time_wait,
-            close,
-            udp,
-            sctp_init1,
-            sctp_init,
-            sctp_cookie_echoed,
-            sctp_established,
-            sctp_shutdown_received,
-            sctp_closed,
-            none,
-        ] = self.0;
-        match state {
-            State::SynRecv => syn_recv,
-            State::SynAck => syn_ack,
-            State::Established => established,
-            State::FinWait => fin_wait,
-            State::TimeWait => time_wait,
-            State::Close => close,
-            State::Udp => udp,
-            State::SctpInit1 => sctp_init1,
-            State::SctpInit => sctp_init,
-            State::SctpCookieEchoed => sctp_cookie_echoed,
-            State::SctpEstablished => sctp_established,
-            State::SctpShutdownReceived => sctp_shutdown_received,
-            State::SctpClosed => sctp_closed,
-            State::None => none,
-        }
+        self.0[state as usize & 0x0f]
+    }
+}
+
+const fn seconds_in(state: State, timeouts: &Timeouts) -> u32 {
+    match state {
+        State::SynRecv => 60,
+        State::SynAck | State::TimeWait => 120,
+        State::Established => timeouts.tcp,
+        State::FinWait => timeouts.tcp_fin,
+        State::Close => 10,
+        State::Udp => timeouts.udp,
+        // Those of SCTP cannot be chosen. Not recorded are INIT and C-ECHOED,
+        // which have to outlast a retransmission: its timer is 60 seconds at
+        // most (RFC 9260 section 16).
+        State::SctpInit1 => 4,
+        State::SctpEstablished => 900,
+        State::None => 3,
+        State::SctpInit
+        | State::SctpCookieEchoed
+        | State::SctpShutdownReceived
+        | State::SctpClosed => 61,
     }
 }
 

@@ -1,22 +1,12 @@
 //! The bounded connection table of one worker.
 //!
-//! Open addressing in place: a flow's entry stands in the first free slot of
-//! its probe sequence and never moves, so its index is a handle, and there is
-//! no rehash, no tombstone and no second level of memory. Each slot counts the
-//! entries that passed over it because it was taken (`overflow`); a search
-//! ends at a slot that nothing passed over.
-//!
-//! The probe sequence goes in growing steps (home, +1, +3, +6, ...) and is
-//! [`PROBE_MAX`] long. Plain linear probing would build runs of more than a
-//! hundred slots at the load used here; with growing steps a flow finds no
-//! slot with a probability of about 0.65^48, one in a billion. A slot lies in
-//! the sequence of at most `PROBE_MAX` homes, each of which has at most
-//! `PROBE_MAX` entries, so an overflow count is at most 2304 and cannot
-//! saturate.
+//! An entry stands in a place that the [`Directory`] finds and never moves, so
+//! its index is a handle. There is no rehash and no second level of memory.
 #![forbid(unsafe_code)]
 
 use super::{
-    entry::{Entry, NewEntry, Removed},
+    directory::Directory,
+    entry::{Entry, NewEntry, Removed, deadline_after},
     opening_queue::OpeningQueue,
     state::State,
     time::{CoarseDuration, CoarseTime, STEPS_PER_SECOND},
@@ -43,6 +33,7 @@ pub const CONNECTIONS_LIMIT: u32 = 1 << 30;
 /// index kept longer is checked with [`entry_of`](Self::entry_of).
 #[derive(Debug)]
 pub struct Table<K: FlowKey> {
+    directory: Directory,
     slots: HugeSlice<Entry<K>>,
     slot_count: u32,
     connections_max: u32,
@@ -58,6 +49,10 @@ pub struct Table<K: FlowKey> {
 /// good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EntryIndex(u32);
+
+/// Where an entry seems to stand, or would be put: a hint, however old.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EntryGuess(u32);
 
 /// A connection was inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +106,7 @@ impl<K: FlowKey> Table<K> {
         }
         let slot_count = slots_for(connections_max);
         Ok(Self {
+            directory: Directory::new(slot_count, numa_node)?,
             slots: HugeSlice::zeroed(slot_count as usize, numa_node)?,
             slot_count,
             connections_max,
@@ -125,7 +121,9 @@ impl<K: FlowKey> Table<K> {
     /// Bytes that a table for `connections_max` connections takes, before
     /// rounding to whole pages.
     pub const fn memory_bytes_for(connections_max: u32) -> u64 {
-        slots_for(connections_max) as u64 * size_of::<Entry<K>>() as u64
+        let slots = slots_for(connections_max);
+        slots as u64 * size_of::<Entry<K>>() as u64
+            + Directory::memory_bytes_for(slots)
             + connections_max as u64 * size_of::<u32>() as u64
     }
 
@@ -155,29 +153,66 @@ impl<K: FlowKey> Table<K> {
         key.hash(&self.hash_key)
     }
 
-    /// Asks for the cache line where a flow with this hash most likely stands.
-    /// Done for the whole burst before the first [`find`](Self::find).
+    /// Asks for the cache line that tells where a flow with this hash stands.
+    /// Done for the whole burst before the first
+    /// [`prefetch_entry`](Self::prefetch_entry).
     #[inline]
     pub fn prefetch(&self, hash: FlowHash) {
-        // Found connections are written to at once: state, deadline, packets.
-        if let Some(slot) = self.slots.get(hash.reduce(self.slot_count) as usize) {
-            prefetch_write(slot);
+        self.directory.prefetch(hash);
+    }
+
+    /// Asks for the entry of a flow with this hash, or where it would be opened.
+    /// Done for the whole burst before the first [`find`](Self::find). Returns
+    /// where that is, for [`find_entry`](Self::find_entry).
+    #[inline]
+    pub fn prefetch_entry(&self, hash: FlowHash) -> EntryGuess {
+        let guess = self.directory.guess(hash);
+        if let Some(entry) = self.slots.get(guess as usize) {
+            // Found connections are written to at once: state, deadline, packets.
+            prefetch_write(entry);
         }
+        EntryGuess(guess)
+    }
+
+    /// The server of the entry at a guessed place, whosever that is, for
+    /// prefetching. `None` for a free one.
+    #[inline]
+    pub fn peek_server(&self, guess: EntryGuess) -> Option<u32> {
+        let entry = self.slots.get(guess.0 as usize)?;
+        (!entry.is_free()).then_some(entry.server)
     }
 
     /// The connection of flow `key`, whose hash is `hash`.
     #[inline]
     pub fn find(&self, hash: FlowHash, key: &K) -> Option<EntryIndex> {
-        for (index, _) in self.probe(hash) {
-            let slot = self.slots.get(index as usize)?;
-            if slot.key == *key && !slot.is_free() {
-                return Some(EntryIndex(index));
-            }
-            if slot.overflow == 0 {
-                return None;
-            }
-        }
-        None
+        let slots = &self.slots;
+        let is_it = |index| {
+            let entry = slots.get(index as usize);
+            entry.is_some_and(|entry| entry.key.is(key))
+        };
+        self.directory.find(hash, is_it).map(EntryIndex)
+    }
+
+    /// As [`find`](Self::find) and [`entry_mut`](Self::entry_mut) in one, and
+    /// at once when the guess was right.
+    #[inline]
+    pub fn find_entry(
+        &mut self,
+        (hash, guess): (FlowHash, EntryGuess),
+        key: &K,
+    ) -> Option<&mut Entry<K>> {
+        let guessed = self.slots.get(guess.0 as usize)?;
+        let index = if guessed.key.is(key) && !guessed.is_free() {
+            guess.0
+        } else {
+            self.find_elsewhere(hash, key)?.0
+        };
+        self.slots.get_mut(index as usize)
+    }
+
+    #[inline(never)]
+    fn find_elsewhere(&self, hash: FlowHash, key: &K) -> Option<EntryIndex> {
+        self.find(hash, key)
     }
 
     /// Opens the connection of flow `key`, whose hash is `hash` and which must
@@ -201,7 +236,7 @@ impl<K: FlowKey> Table<K> {
     ) -> Result<Inserted<K>, Full> {
         debug_assert!(self.find(hash, &key).is_none(), "{key:?} is in the table");
         let mut evicted = None;
-        let (index, distance) = if let Some(free) = self.free_slot(hash) {
+        let (index, passed) = if let Some(free) = self.directory.free_place(hash) {
             if self.is_under_pressure() {
                 evicted = self.evict_any(now);
                 if evicted.is_none() && self.len >= self.connections_max {
@@ -210,16 +245,12 @@ impl<K: FlowKey> Table<K> {
             }
             free
         } else {
-            evicted = self.evict_from_probe(hash, now);
-            self.free_slot(hash).ok_or(Full)?
+            evicted = self.evict_from_places(hash, now);
+            self.directory.free_place(hash).ok_or(Full)?
         };
-        for (passed, _) in self.probe(hash).take(usize::from(distance)) {
-            if let Some(slot) = self.slots.get_mut(passed as usize) {
-                slot.overflow += 1;
-            }
-        }
+        self.directory.occupy(hash, index, passed);
         let entry = self.slots.get_mut(index as usize).ok_or(Full)?;
-        entry.open(key, new, distance, now);
+        entry.open(key, new, passed, now);
         entry.deadline = deadline_after(now, timeout);
         self.wheel.link(&mut self.slots, index, now);
         self.opened.push(index);
@@ -249,7 +280,7 @@ impl<K: FlowKey> Table<K> {
     /// The connection at `index` if it is still that of flow `key`.
     #[inline]
     pub fn entry_of(&mut self, index: EntryIndex, key: &K) -> Option<&mut Entry<K>> {
-        self.entry_mut(index).filter(|entry| entry.key == *key)
+        self.entry_mut(index).filter(|entry| entry.key.is(key))
     }
 
     /// Notes a packet at `now`: the connection at `index` ends `timeout` later.
@@ -262,10 +293,9 @@ impl<K: FlowKey> Table<K> {
         let Some(entry) = self.entry_mut(index) else {
             return;
         };
-        let (old, new) = (entry.deadline(), deadline_after(now, timeout));
-        entry.seen = now.as_steps();
-        entry.deadline = new;
-        if !CoarseTime::from_steps(new).has_reached(old) {
+        if !entry.prolong(timeout, now) {
+            entry.seen = now.as_steps();
+            entry.deadline = deadline_after(now, timeout);
             self.wheel.unlink(&mut self.slots, index.0);
             self.wheel.link(&mut self.slots, index.0, now);
         }
@@ -331,46 +361,13 @@ impl<K: FlowKey> Table<K> {
         (used, (end < self.slot_count).then_some(end))
     }
 
-    /// The slots where a flow may stand, and their distances from its home.
-    #[inline]
-    fn probe(&self, hash: FlowHash) -> impl Iterator<Item = (u32, u8)> + use<K> {
-        let slot_count = self.slot_count;
-        let mut index = hash.reduce(slot_count);
-        (0..PROBE_MAX).map(move |distance| {
-            index += u32::from(distance);
-            if index >= slot_count {
-                index -= slot_count;
-            }
-            (index, distance)
-        })
-    }
-
-    #[inline]
-    fn free_slot(&self, hash: FlowHash) -> Option<(u32, u8)> {
-        self.probe(hash)
-            .find(|&(index, _)| self.slots.get(index as usize).is_some_and(Entry::is_free))
-    }
-
     /// Frees the slot of an entry that is no longer in the wheel.
     #[inline]
     fn release(&mut self, index: u32) -> Option<Removed<K>> {
         let entry = self.slots.get_mut(index as usize)?;
-        let mut step = u32::from(entry.distance);
-        let removed = entry.close();
-        let mut passed = index;
-        while step > 0 {
-            passed = if passed < step {
-                passed + self.slot_count - step
-            } else {
-                passed - step
-            };
-            if let Some(slot) = self.slots.get_mut(passed as usize) {
-                slot.overflow -= 1;
-            }
-            step -= 1;
-        }
+        self.directory.vacate(index, entry.passed);
         self.len -= 1;
-        Some(removed)
+        Some(entry.close())
     }
 
     #[inline]
@@ -422,11 +419,11 @@ impl<K: FlowKey> Table<K> {
         self.remove(EntryIndex(second_choice?))
     }
 
-    /// Evicts from the slots where a flow with this hash may stand.
+    /// Evicts from the places where a flow with this hash may stand.
     #[cold]
-    fn evict_from_probe(&mut self, hash: FlowHash, now: CoarseTime) -> Option<Removed<K>> {
+    fn evict_from_places(&mut self, hash: FlowHash, now: CoarseTime) -> Option<Removed<K>> {
         let mut second_choice = None;
-        for (index, _) in self.probe(hash) {
+        for index in self.directory.places(hash) {
             match self
                 .slots
                 .get(index as usize)
@@ -465,26 +462,12 @@ fn worth<K: FlowKey>(entry: &Entry<K>, now: CoarseTime) -> Option<Worth> {
     (!is_established && is_idle && has_few_packets).then_some(Worth::Idle)
 }
 
-/// One step more than `timeout`, since `now` is rounded down to a step: the
-/// connection must not end early.
-#[inline]
-fn deadline_after(now: CoarseTime, timeout: CoarseDuration) -> u32 {
-    (now + timeout).as_steps().wrapping_add(1)
-}
-
 /// Slots for a load of at most 0.65. The number of slots is not a power of
 /// two, which would double the memory of a table just above one.
 #[expect(clippy::cast_possible_truncation, reason = "at most 1.54 * 2^30")]
 const fn slots_for(connections_max: u32) -> u32 {
-    let slots = (connections_max as u64 * 20).div_ceil(13) as u32;
-    if slots < SLOTS_MIN { SLOTS_MIN } else { slots }
+    Directory::places_for((connections_max as u64 * 20).div_ceil(13) as u32)
 }
-
-/// Slots that a flow may stand in.
-const PROBE_MAX: u8 = 48;
-
-/// A step of the probe sequence must not go round the table.
-const SLOTS_MIN: u32 = 64;
 
 /// Below this part of the capacity free, new connections evict others.
 const PRESSURE_FRACTION: u32 = 16;
@@ -505,9 +488,6 @@ const EVICTABLE_PACKETS_MAX: u32 = 3;
 
 /// A connection without a packet for this long is idle.
 const IDLE_STEPS_MIN: u32 = STEPS_PER_SECOND;
-
-const _: () = assert!(PROBE_MAX as u32 * (PROBE_MAX as u32) < u16::MAX as u32);
-const _: () = assert!((PROBE_MAX as u32) < SLOTS_MIN);
 
 #[cfg(test)]
 #[path = "table_tests.rs"]

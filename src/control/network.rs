@@ -340,7 +340,9 @@ impl Network {
             checksum_seed: tunnel::checksum_seed(&outer),
             header,
             header_v6,
+            ..unreachable
         }
+        .with_express_way()
     }
 
     fn configure_routes(&mut self, config: &Config) {

@@ -95,10 +95,7 @@ impl<D: Driver> Management<D> {
         for network in self.services.outer_sources().iter() {
             networks.insert(network);
         }
-        let local = LocalAddresses {
-            addresses,
-            networks,
-        };
+        let local = LocalAddresses::new(addresses, networks);
         let tunnels = self.services.tunnels();
         let gue_ends = gue_ends(&tunnels);
         self.network.path_mtus.set_tunnels(tunnels);

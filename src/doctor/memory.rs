@@ -159,7 +159,7 @@ mod tests {
         one(
             &found,
             "memory",
-            "2 tables for 1000000 connections each: 292 MiB",
+            "2 tables for 1000000 connections each: 300 MiB",
         );
     }
 
@@ -225,7 +225,7 @@ mod tests {
         fake.write("proc/meminfo", "MemAvailable: 100000 kB\n");
         fake.hugepages(0, 0, 0);
         let found = findings(check, &fake, Some(&config()));
-        let finding = one(&found, "memory", "each: 292 MiB, but 97 MiB are available");
+        let finding = one(&found, "memory", "each: 300 MiB, but 97 MiB are available");
         assert_eq!(finding.level, Level::Error);
     }
 

@@ -1,6 +1,9 @@
 //! Virtual services, found by what a packet says.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
@@ -18,6 +21,9 @@ use crate::{
 /// many there are.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceTable {
+    /// Those on one VIP over IPv4 and one port, which most are, by both and the
+    /// protocol in one number; `by_vips` has them too.
+    by_v4: HashMap<u64, ServiceIndex>,
     /// By VIPs, port (0 for all) and protocol.
     by_vips: HashMap<(IpNet, u16, Protocol), ServiceIndex>,
     /// The prefix lengths of their VIPs.
@@ -40,11 +46,23 @@ impl ServiceTable {
     /// server chose; one on all ports. A smaller network of VIPs goes before a
     /// larger one.
     pub fn find(&self, address: &ServiceAddress) -> Option<(ServiceIndex, &ServiceForwarding)> {
-        let index = self.find_marked(address).or_else(|| {
-            let mut networks = self.lengths.around(address.vip);
-            networks.find_map(|vips| self.find_on(vips, address))
-        })?;
+        let index = self
+            .find_marked(address)
+            .or_else(|| self.find_v4(address))
+            .or_else(|| {
+                let mut networks = self.lengths.around(address.vip);
+                networks.find_map(|vips| self.find_on(vips, address))
+            })?;
         Some((index, self.service(index)?))
+    }
+
+    #[inline]
+    fn find_v4(&self, address: &ServiceAddress) -> Option<ServiceIndex> {
+        let IpAddr::V4(vip) = address.vip else {
+            return None;
+        };
+        let key = v4_key(vip, address.l4_port, address.protocol);
+        self.by_v4.get(&key).copied()
     }
 
     fn find_marked(&self, address: &ServiceAddress) -> Option<ServiceIndex> {
@@ -86,6 +104,12 @@ impl ServiceTable {
         self.slots.get(index.as_usize())?.as_deref()
     }
 
+    /// Whether there are services by firewall mark.
+    #[inline]
+    pub fn has_marks(&self) -> bool {
+        !self.by_mark.is_empty()
+    }
+
     /// Whether there is no service at all.
     pub fn is_empty(&self) -> bool {
         self.by_vips.is_empty() && self.by_mark.is_empty()
@@ -102,6 +126,9 @@ impl ServiceTable {
                 self.by_mark.insert(mark, index);
             }
             Place::Vips(vips) => {
+                if let Some(key) = v4_key_of(&vips) {
+                    self.by_v4.insert(key, index);
+                }
                 if self.by_vips.insert(vips, index).is_none() {
                     let (network, l4_port, _) = vips;
                     self.lengths.add(network);
@@ -130,6 +157,9 @@ impl ServiceTable {
             Place::Vips(vips) => {
                 if self.by_vips.get(&vips) == Some(&index) {
                     self.by_vips.remove(&vips);
+                    if let Some(key) = v4_key_of(&vips) {
+                        self.by_v4.remove(&key);
+                    }
                     let (network, l4_port, _) = vips;
                     self.lengths.remove(network);
                     *self.count_on(l4_port) -= 1;
@@ -146,6 +176,20 @@ impl ServiceTable {
             _ => &mut self.ordinary,
         }
     }
+}
+
+/// VIP, port and protocol of a service on one VIP over IPv4 and one port.
+fn v4_key_of(&(vips, l4_port, protocol): &(IpNet, u16, Protocol)) -> Option<u64> {
+    match vips {
+        IpNet::V4(vips) if vips.prefix_len() == 32 && l4_port != 0 => {
+            Some(v4_key(vips.addr(), l4_port, protocol))
+        }
+        _ => None,
+    }
+}
+
+const fn v4_key(vip: Ipv4Addr, l4_port: u16, protocol: Protocol) -> u64 {
+    (vip.to_bits() as u64) << 32 | (l4_port as u64) << 16 | protocol.number() as u64
 }
 
 /// Where a service stands in the table.

@@ -66,6 +66,19 @@ pub trait Packet: Send + Debug {
     /// buffer is too small.
     fn extend(&mut self, len: usize) -> Option<&mut [u8]>;
 
+    /// Makes the frame `more` bytes longer at its front, cuts it to its first
+    /// `len` bytes, and returns it. The new bytes have no defined content.
+    /// `None`, and nothing changes, when the headroom is too small or the frame
+    /// not that long.
+    fn reshape(&mut self, more: usize, len: usize) -> Option<&mut [u8]> {
+        if self.bytes().len() + more < len {
+            return None;
+        }
+        self.prepend(more)?;
+        self.truncate(len);
+        Some(self.bytes_mut())
+    }
+
     /// Whether the whole frame stands in [`bytes`](Self::bytes). A frame that
     /// a NIC spread over several buffers does not.
     fn is_contiguous(&self) -> bool {

@@ -10,7 +10,7 @@ use super::{
     DropReason, Exit, Outputs, Pipeline, PuntReason, is_martian, leave,
     parse::{self, Parsed, Payload},
     peers::{Handed, Received},
-    receive_options,
+    route::{self, receive_options},
 };
 use crate::{
     connection::CoarseTime,
@@ -198,8 +198,8 @@ impl<D: Driver> Pipeline<D> {
             .settle(&key, decision, now, &mut |lost, refusal| {
                 outputs.discard(lost.packet, refusal.into());
             });
-        while let Some((mut received, server)) = self.reassembly.release(&key, now) {
-            match self.look_at(received.port, &mut received.packet) {
+        while let Some((received, server)) = self.reassembly.release(&key, now) {
+            match self.examine(received.port, &received.packet) {
                 Ok((parsed, _)) => self.follow(received, &parsed, server, outputs),
                 Err(exit) => leave(received.port, received.packet, 0, (exit, None), outputs),
             }
@@ -235,7 +235,7 @@ impl<D: Driver> Pipeline<D> {
         packet: &mut D::Packet,
         parsed: &Parsed,
         index: RealServerIndex,
-    ) -> Result<super::Route, Exit> {
+    ) -> Result<route::Route, Exit> {
         let server = self.state.server(index);
         if server.is_none_or(|server| server.presence != Presence::Listed) {
             return Err(Exit::Drop(DropReason::ServerGone));

@@ -10,7 +10,7 @@ use super::{
     parse::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP},
 };
 use crate::{
-    flow::FlowKeyV4,
+    flow::{FlowKey, FlowKeyV4},
     wire::{IpProtocol, checksum::Sum},
 };
 
@@ -75,13 +75,9 @@ pub(super) fn flow_of_error(message: &[u8]) -> Result<FlowKeyV4, Exit> {
         .get(header_len..)
         .and_then(<[u8]>::first_chunk)
         .ok_or(UNRELATED)?;
-    Ok(FlowKeyV4 {
-        client: u32::from_be_bytes([header[16], header[17], header[18], header[19]]),
-        vip: u32::from_be_bytes([header[12], header[13], header[14], header[15]]),
-        client_port: u16::from_be_bytes([ports[2], ports[3]]),
-        service_port: u16::from_be_bytes([ports[0], ports[1]]),
-        protocol,
-    })
+    let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let addresses = [s0, s1, s2, s3, d0, d1, d2, d3];
+    Ok(FlowKeyV4::of_headers(addresses, *ports, protocol).reversed())
 }
 
 /// Whether the checksum of an ICMP message is right.

@@ -128,7 +128,7 @@ fn parse_ipv4(frame: &[u8], l3_offset: u8) -> Result<Parsed, Exit> {
         return Err(BAD);
     }
     let sum = if header_len == 20 {
-        Sum::of(header)
+        Sum::of_ipv4_header(header)
     } else {
         Sum::of(packet.get(..header_len).ok_or(BAD)?)
     };
@@ -137,17 +137,17 @@ fn parse_ipv4(frame: &[u8], l3_offset: u8) -> Result<Parsed, Exit> {
     }
 
     let flags = u16::from_be_bytes([header[6], header[7]]);
-    let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
-    let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
+    let addresses = addresses(header);
     let l4 = packet.get(header_len..usize::from(total_len)).ok_or(BAD)?;
     let payload = if flags & FRAGMENT_MASK != 0 {
         Payload::Fragment
     } else {
-        let destination_ip = Ipv4Addr::from(destination);
+        let [.., a, b, c, d] = addresses;
+        let destination_ip = Ipv4Addr::new(a, b, c, d);
         match header[9] {
-            PROTOCOL_TCP => parse_tcp(l4, source, destination)?,
-            PROTOCOL_UDP => parse_udp(l4, source, destination)?,
-            PROTOCOL_SCTP => parse_sctp(l4, source, destination)?,
+            PROTOCOL_TCP => parse_tcp(l4, addresses)?,
+            PROTOCOL_UDP => parse_udp(l4, addresses)?,
+            PROTOCOL_SCTP => parse_sctp(l4, addresses)?,
             PROTOCOL_ICMP => Payload::Icmp {
                 message_offset: u16::from(l3_offset) + u16::from(header[0] & 0x0f) * 4,
                 destination: destination_ip,
@@ -174,24 +174,24 @@ fn parse_ipv4(frame: &[u8], l3_offset: u8) -> Result<Parsed, Exit> {
 }
 
 #[inline]
-fn parse_tcp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
+fn parse_tcp(l4: &[u8], addresses: [u8; 8]) -> Result<Payload, Exit> {
     let header: &[u8; 20] = l4
         .first_chunk()
         .ok_or(Exit::Drop(DropReason::TruncatedL4))?;
     Ok(Payload::Flow(
-        flow(header, client, vip, PROTOCOL_TCP),
+        flow(header, addresses, PROTOCOL_TCP),
         Protocol::Tcp,
         header[13],
     ))
 }
 
 #[inline]
-fn parse_udp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
+fn parse_udp(l4: &[u8], addresses: [u8; 8]) -> Result<Payload, Exit> {
     let header: &[u8; 8] = l4
         .first_chunk()
         .ok_or(Exit::Drop(DropReason::TruncatedL4))?;
     Ok(Payload::Flow(
-        flow(header, client, vip, PROTOCOL_UDP),
+        flow(header, addresses, PROTOCOL_UDP),
         Protocol::Udp,
         0,
     ))
@@ -199,30 +199,29 @@ fn parse_udp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
 
 /// The common header and the head of the first chunk (RFC 9260 section 3).
 #[inline]
-fn parse_sctp(l4: &[u8], client: u32, vip: u32) -> Result<Payload, Exit> {
+fn parse_sctp(l4: &[u8], addresses: [u8; 8]) -> Result<Payload, Exit> {
     let header: &[u8; 16] = l4
         .first_chunk()
         .ok_or(Exit::Drop(DropReason::TruncatedL4))?;
     Ok(Payload::Flow(
-        flow(header, client, vip, PROTOCOL_SCTP),
+        flow(header, addresses, PROTOCOL_SCTP),
         Protocol::Sctp,
         header[12],
     ))
 }
 
+/// The flow of a packet whose L4 header begins with its ports.
 #[inline]
-fn flow<const N: usize>(header: &[u8; N], client: u32, vip: u32, protocol: u8) -> FlowKeyV4 {
-    let (client_port, service_port) = match header.first_chunk::<4>() {
-        Some([a, b, c, d]) => (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])),
-        None => (0, 0),
-    };
-    FlowKeyV4 {
-        client,
-        vip,
-        client_port,
-        service_port,
-        protocol,
-    }
+fn flow<const N: usize>(header: &[u8; N], addresses: [u8; 8], protocol: u8) -> FlowKeyV4 {
+    let l4_ports = header.first_chunk().copied().unwrap_or_default();
+    FlowKeyV4::of_headers(addresses, l4_ports, protocol)
+}
+
+/// Source and destination.
+#[inline]
+fn addresses(header: &[u8; 20]) -> [u8; 8] {
+    let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    [s0, s1, s2, s3, d0, d1, d2, d3]
 }
 
 /// What the headers of a fragment say of it. `None` for a packet that is
@@ -263,13 +262,12 @@ pub(super) fn flow_of_first(frame: &[u8], l3_offset: u8) -> Option<Payload> {
     let header: &[u8; 20] = packet.first_chunk()?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
     let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
-    let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
+    let addresses = addresses(header);
     let l4 = packet.get(header_len..total_len)?;
     match header[9] {
-        PROTOCOL_TCP => parse_tcp(l4, source, destination).ok(),
-        PROTOCOL_UDP => parse_udp(l4, source, destination).ok(),
-        PROTOCOL_SCTP => parse_sctp(l4, source, destination).ok(),
+        PROTOCOL_TCP => parse_tcp(l4, addresses).ok(),
+        PROTOCOL_UDP => parse_udp(l4, addresses).ok(),
+        PROTOCOL_SCTP => parse_sctp(l4, addresses).ok(),
         _ => None,
     }
 }

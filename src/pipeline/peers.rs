@@ -145,14 +145,14 @@ impl<D: Driver> Pipeline<D> {
 
     #[cold]
     fn take_one(&mut self, handed: Handed<D::Packet>, now: CoarseTime, outputs: &mut Outputs<D>) {
-        let (mut received, asked) = match handed {
+        let (received, asked) = match handed {
             Handed::Fragment(received) => (received, None),
             Handed::Asked { received, asked } => (received, Some(asked)),
             Handed::Settled { key, decision } => {
                 return self.settle(key, decision, now, outputs);
             }
         };
-        match (self.look_at(received.port, &mut received.packet), asked) {
+        match (self.examine(received.port, &received.packet), asked) {
             (Ok((parsed, _)), None) => self.take_fragment(received, &parsed, now, outputs),
             (Ok((parsed, _)), Some(asked)) => {
                 self.answer(received, &parsed, asked, now, outputs);
@@ -360,8 +360,8 @@ impl<D: Driver> Pipeline<D> {
     fn lose(&mut self, handed: Handed<D::Packet>, now: CoarseTime, outputs: &mut Outputs<D>) {
         let received = match handed {
             Handed::Fragment(received) => received,
-            Handed::Asked { mut received, .. } => {
-                if let Ok((parsed, _)) = self.look_at(received.port, &mut received.packet)
+            Handed::Asked { received, .. } => {
+                if let Ok((parsed, _)) = self.examine(received.port, &received.packet)
                     && let Some(first) =
                         parse::fragment(received.packet.bytes(), parsed.inner.l3_offset)
                 {
@@ -387,7 +387,7 @@ enum AskedKey {
 impl AskedKey {
     const fn protocol(self) -> u8 {
         match self {
-            Self::V4(key) => key.protocol,
+            Self::V4(key) => key.protocol(),
             Self::V6(key) => key.protocol,
         }
     }

@@ -136,7 +136,14 @@ impl<D: Driver> Pipeline<D> {
     ) -> Result<Picked, Exit> {
         let endpoints = flow.key.endpoints();
         let vip = endpoints.service.ip();
-        if !self.state.local.contains(&vip) {
+        let service = self.state.services.find(&ServiceAddress {
+            vip,
+            l4_port: endpoints.service.port(),
+            protocol: flow.protocol,
+        });
+        // The VIPs of all services are local; a mark may be without VIPs.
+        let is_known = service.is_some() && !self.state.services.has_marks();
+        if !is_known && !self.state.local.contains(&vip) {
             return Err(Exit::Drop(DropReason::NotLocal));
         }
         let client = endpoints.client.ip();
@@ -156,11 +163,6 @@ impl<D: Driver> Pipeline<D> {
                 }
                 Protocol::Udp => true,
             };
-        let service = self.state.services.find(&ServiceAddress {
-            vip,
-            l4_port: endpoints.service.port(),
-            protocol: flow.protocol,
-        });
         match service {
             Some((index, _)) if may_open => self.pick(index, &endpoints, now),
             _ => Err(Exit::Punt(PuntReason::Local)),

@@ -77,7 +77,9 @@ impl Schedule for WeightedRoundRobin {
     }
 
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
-        let heaviest = request.usable().map(|link| link.weight).max()?;
+        // The weight of the heaviest usable server, looked for when the present
+        // round has nobody left.
+        let mut heaviest = None;
         // Ends: some server is usable, so that the lowest round (weight 1),
         // after at most one wrap, picks one.
         let mut wraps = 0;
@@ -90,9 +92,14 @@ impl Schedule for WeightedRoundRobin {
                 self.cursor = Some(position);
                 return Some(link.server);
             }
+            let weight = match heaviest {
+                Some(weight) => weight,
+                None => request.usable().map(|link| link.weight).max()?,
+            };
+            heaviest = Some(weight);
             self.cursor = None;
             wraps += u32::from(self.next_round());
-            self.skip_rounds_above(heaviest);
+            self.skip_rounds_above(weight);
         }
         None
     }

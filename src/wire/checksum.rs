@@ -22,6 +22,20 @@ impl Sum {
         Self::ZERO.add_bytes(bytes)
     }
 
+    /// The sum of an IPv4 header without options.
+    #[inline]
+    pub fn of_ipv4_header(header: &[u8; 20]) -> Self {
+        let [words @ .., l0, l1, l2, l3] = *header;
+        let ([first, second], _) = words.as_chunks::<8>() else {
+            return Self::ZERO;
+        };
+        let (first, second) = (u64::from_ne_bytes(*first), u64::from_ne_bytes(*second));
+        let last = u32::from_ne_bytes([l0, l1, l2, l3]);
+        let (sum, carry) = first.overflowing_add(second);
+        let sum = (sum >> 32) + (sum & 0xffff_ffff) + u64::from(last) + u64::from(carry);
+        Self(u64::from(u16::from_be(fold_below_34_bits(sum))))
+    }
+
     /// The pseudo header that TCP and UDP checksums over IPv4 begin with (RFC
     /// 9293 section 3.1). `l4_len` is the length of the segment or datagram
     /// with its header.
@@ -108,15 +122,22 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
 }
 
 /// The end-around carry: a sum of words as a 16-bit one's complement sum.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the loop ends below 0x1_0000"
-)]
-const fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    sum as u16
+///
+/// Folds as often as the largest sum needs. How often a smaller one needs it is
+/// nothing that a processor could foresee.
+#[inline]
+const fn fold(sum: u64) -> u16 {
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    fold_below_34_bits(sum)
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "16 bits are left")]
+const fn fold_below_34_bits(sum: u64) -> u16 {
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
 #[cfg(test)]

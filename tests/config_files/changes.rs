@@ -35,8 +35,11 @@ fn check_counts_what_would_not_fit_a_screen() {
 
 #[test]
 fn connections_are_reckoned_for_every_worker() {
-    // Slots of 64 and 128 bytes, 3151 and 788 of them, and 4 bytes a connection.
-    let tables = 3151 * 64 + 2048 * 4 + 788 * 128 + 512 * 4;
+    // Slots of 64 and 128 bytes, 452 and 116 times seven of them, 16 bytes for
+    // each seven, and 4 bytes a connection.
+    let v4 = 452 * 7 * 64 + 452 * 16 + 2048 * 4;
+    let v6 = 116 * 7 * 128 + 116 * 16 + 512 * 4;
+    let tables = v4 + v6;
     let config = parse(FULL);
     let templates = u64::from(config.director.templates_max) * 84;
     assert_eq!(memory_need(&config).connections, 2 * tables + templates);

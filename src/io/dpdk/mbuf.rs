@@ -171,6 +171,20 @@ impl Packet for Mbuf {
     }
 
     #[inline]
+    fn reshape(&mut self, more: usize, len: usize) -> Option<&mut [u8]> {
+        let (data_off, data_len) = (self.data_off(), self.data_len());
+        let new_off = data_off.checked_sub(u16::try_from(more).ok()?)?;
+        let new_len = u16::try_from(len).ok()?;
+        if len > data_len + more || !self.is_contiguous() {
+            return None;
+        }
+        self.write(RTE_MBUF_OFFSET_DATA_OFF, new_off);
+        self.write(RTE_MBUF_OFFSET_DATA_LEN, new_len);
+        self.write(RTE_MBUF_OFFSET_PKT_LEN, u32::from(new_len));
+        Some(self.bytes_mut())
+    }
+
+    #[inline]
     fn is_contiguous(&self) -> bool {
         self.read::<u16>(RTE_MBUF_OFFSET_NB_SEGS) == 1
     }

@@ -1,0 +1,196 @@
+//! Ports that are made of nothing: what is received is written on the spot
+//! into packets that were sent before.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crossbeam::channel::bounded;
+use pointsman::{
+    clock::Ticks,
+    config::Config,
+    control::ProcessInfo,
+    director::{Director, Materials, assemble},
+    io::{
+        Burst, Driver, Link, Packet, PacketPool, Port, PortCapabilities, PortDescription,
+        PortStatistics, RxQueue, TxQueue,
+        dpdk::{DpdkPool, Mbuf},
+    },
+    worker::WorkerQueues,
+};
+
+use crate::{
+    Failure,
+    traffic::{DIRECTOR, Traffic},
+};
+
+/// Packets in a burst.
+pub(crate) const BURST: usize = 32;
+/// Packets that go round, as in the descriptors of a NIC.
+const PACKETS: usize = 512;
+/// Free space in front of a received frame.
+const HEADROOM: usize = 128;
+
+#[derive(Debug)]
+pub(crate) enum Bench {}
+
+impl Driver for Bench {
+    type Packet = Mbuf;
+    type RxQueue = Source;
+    type TxQueue = Sink;
+    type Pool = DpdkPool;
+    type Port = Nothing;
+}
+
+/// Packets that are neither received nor sent. Its lock is never contended.
+type Idle = Arc<Mutex<VecDeque<Mbuf>>>;
+
+/// Makes packets.
+#[derive(Debug)]
+pub(crate) struct Source {
+    idle: Idle,
+    pool: DpdkPool,
+    traffic: Arc<Mutex<Traffic>>,
+}
+
+impl RxQueue for Source {
+    type Packet = Mbuf;
+
+    fn receive(&mut self, burst: &mut Burst<Mbuf>) -> usize {
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut received = 0;
+        for _ in 0..BURST {
+            let flow = traffic.next_flow();
+            // Those that were dropped are back in the pool.
+            let packet = idle.pop_front().or_else(|| self.pool.allocate());
+            let Some(mut packet) = packet else { break };
+            let frame_len = traffic.frame_len();
+            let headroom = packet.headroom();
+            if headroom < HEADROOM {
+                packet.trim_front(HEADROOM - headroom);
+            }
+            let frame = if packet.bytes().len() == frame_len {
+                packet.bytes_mut()
+            } else {
+                packet.truncate(0);
+                let Some(frame) = packet.extend(frame_len) else {
+                    break;
+                };
+                frame
+            };
+            traffic.write(frame, flow);
+            burst.push(packet);
+            received += 1;
+        }
+        received
+    }
+}
+
+/// Keeps sent packets for the next ones.
+#[derive(Debug)]
+pub(crate) struct Sink(Idle);
+
+impl TxQueue for Sink {
+    type Packet = Mbuf;
+
+    fn transmit(&mut self, burst: &mut Burst<Mbuf>) -> usize {
+        let sent = burst.len();
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.extend(burst.drain(..));
+        sent
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Nothing(PortDescription);
+
+impl Port for Nothing {
+    fn description(&self) -> &PortDescription {
+        &self.0
+    }
+
+    fn link(&self) -> Link {
+        Link {
+            up: true,
+            speed_mbps: 0,
+        }
+    }
+
+    fn statistics(&self) -> PortStatistics {
+        PortStatistics::default()
+    }
+}
+
+/// The ports of one worker.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    pub(crate) source: Source,
+    pub(crate) sink: Sink,
+}
+
+impl Ports {
+    pub(crate) fn new(pool: &DpdkPool, traffic: &Arc<Mutex<Traffic>>) -> Result<Self, Failure> {
+        let mut pool = pool.clone();
+        let packets: Option<VecDeque<Mbuf>> = (0..PACKETS).map(|_| pool.allocate()).collect();
+        let idle = Arc::new(Mutex::new(packets.ok_or("the pool is too small")?));
+        Ok(Self {
+            source: Source {
+                idle: Arc::clone(&idle),
+                pool,
+                traffic: Arc::clone(traffic),
+            },
+            sink: Sink(idle),
+        })
+    }
+}
+
+/// A director over such ports, with its configuration published.
+pub(crate) fn director(
+    config: &Config,
+    pool: &DpdkPool,
+    ports: Vec<Ports>,
+) -> Result<Director<Bench>, Failure> {
+    let count = u16::try_from(ports.len())?;
+    let queues = ports.into_iter().map(|ports| WorkerQueues {
+        receive: vec![ports.source],
+        transmit: vec![ports.sink],
+        pool: pool.clone(),
+    });
+    let description = PortDescription {
+        name: "p".to_owned(),
+        device: "bench".to_owned(),
+        driver: "bench".to_owned(),
+        mac: DIRECTOR,
+        mtu: 1520,
+        numa_node: None,
+        rx_queues: count,
+        tx_queues: count,
+        capabilities: PortCapabilities::default(),
+    };
+    let (_, requests) = bounded(1);
+    let materials = Materials {
+        ports: vec![Nothing(description)],
+        queues: queues.collect(),
+        pool: pool.clone(),
+        numa_node: None,
+        requests,
+        info: ProcessInfo {
+            version: String::new(),
+            config_file: "bench".into(),
+            tsc_hz: 1,
+        },
+    };
+    let mut director = assemble(config.clone(), materials, Ticks::ZERO)?;
+    // Packets that come before the configuration are dropped.
+    for _ in 0..4 {
+        while director.management.turn(Ticks::ZERO) {}
+        for worker in &mut director.workers {
+            for _ in 0..64 {
+                worker.turn(Ticks::ZERO);
+            }
+        }
+    }
+    Ok(director)
+}
