@@ -292,12 +292,14 @@ pub const fn outer_tos(inner_tos: u8) -> u8 {
 /// Decrements the TTL of an IPv4 header and updates its checksum (RFC 1141,
 /// with the carry as Linux does it).
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the carry is added before")]
 pub fn decrement_ttl(header: &mut [u8; 20]) {
     header[8] = header[8].wrapping_sub(1);
-    let sum = u32::from(u16::from_be_bytes([header[10], header[11]])) + 0x0100;
+    // In the machine's own byte order, of which the sum does not depend.
+    let one_less_ttl = u32::from(u16::from_ne_bytes([1, 0]));
+    let sum = u32::from(u16::from_ne_bytes([header[10], header[11]])) + one_less_ttl;
     let sum = sum + u32::from(sum >= 0xffff);
-    let [_, _, high, low] = sum.to_be_bytes();
-    [header[10], header[11]] = [high, low];
+    [header[10], header[11]] = (sum as u16).to_ne_bytes();
 }
 
 /// The part of an outer header's checksum that is the same for each packet:

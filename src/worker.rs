@@ -170,6 +170,8 @@ impl<D: Driver> Worker<D> {
         let now = CoarseTime::from_ticks(now);
         let mut busy = self.receive_and_forward(now);
         busy |= self.pipeline.take_handed(now, &mut self.outputs);
+        // With each burst, or a flood opens connections faster than they end.
+        busy |= self.pipeline.expire(now, EXPIRY_BUDGET).has_backlog;
         if self.turns_to_housekeeping == 0 || !busy {
             busy |= self.housekeep(now);
             self.turns_to_housekeeping = TURNS_BETWEEN_HOUSEKEEPING;
@@ -226,10 +228,11 @@ impl<D: Driver> Worker<D> {
             busy = true;
         }
         busy |= self.pipeline.expire_fragments(now, &mut self.outputs);
-        // Connections first: a template that outlives its last one ends in time.
-        let connections = self.pipeline.expire(now, EXPIRY_BUDGET);
-        let templates = self.pipeline.expire_templates(now, EXPIRY_BUDGET);
-        busy | templates.has_backlog | connections.has_backlog
+        // After connections: a template that outlives its last one ends in time.
+        busy | self
+            .pipeline
+            .expire_templates(now, EXPIRY_BUDGET)
+            .has_backlog
     }
 
     /// Some connections from a cursor on, and where to go on. The templates of
@@ -361,7 +364,7 @@ pub fn run<D: Driver>(
 const TURNS_BETWEEN_HOUSEKEEPING: u32 = 16;
 /// Frames of the management thread sent in one go.
 const INJECTED_MAX: usize = 64;
-/// Connections that expire in one go.
+/// Connections that expire in one go: as many as a burst can open.
 const EXPIRY_BUDGET: u32 = 64;
 /// Set in a cursor that goes through the templates.
 const TEMPLATES_CURSOR: u64 = 1 << 63;

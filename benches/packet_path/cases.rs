@@ -64,7 +64,7 @@ fn case(name: &'static str, kind: Kind, order: Order) -> Case {
         connections_max: 100_000,
         tunnel: "",
         bursts_per_ms: BURSTS_PER_MS,
-        bursts: 20_000,
+        bursts: 200_000,
     }
 }
 
@@ -72,7 +72,7 @@ fn case(name: &'static str, kind: Kind, order: Order) -> Case {
 fn flows(name: &'static str, kind: Kind, flows: u64) -> Case {
     Case {
         connections_max: (flows * 5 / 4).max(100_000),
-        bursts: if flows > K64 { 60_000 } else { 20_000 },
+        bursts: if flows > K64 { 100_000 } else { 200_000 },
         ..case(name, kind, Order::Random(flows))
     }
 }

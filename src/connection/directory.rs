@@ -69,6 +69,15 @@ impl Directory {
         }
     }
 
+    /// Asks for the cache line of the bucket with the place `index`, which need
+    /// not exist.
+    #[inline]
+    pub(super) fn prefetch_place(&self, index: u32) {
+        if let Some(bucket) = self.buckets.get((index / PLACES) as usize) {
+            prefetch_write(bucket);
+        }
+    }
+
     /// The place in the home bucket where an entry of this hash seems to stand,
     /// or where the next would be put. When there is neither, some place.
     #[inline]

@@ -41,6 +41,8 @@ pub struct Table<K: FlowKey> {
     hash_key: HashKey,
     wheel: Wheel,
     opened: OpeningQueue,
+    /// The time up to which all connections have ended that had to.
+    expired: Option<CoarseTime>,
     /// Where the search for connections to evict goes on.
     sweep: u32,
 }
@@ -114,6 +116,7 @@ impl<K: FlowKey> Table<K> {
             hash_key,
             wheel: Wheel::new(),
             opened: OpeningQueue::new(connections_max as usize, numa_node)?,
+            expired: None,
             sweep: 0,
         })
     }
@@ -322,13 +325,19 @@ impl<K: FlowKey> Table<K> {
         mut on_expired: impl FnMut(&Entry<K>),
     ) -> Expiry {
         let mut expiry = Expiry::default();
+        // What is opened or touched meanwhile ends a step later at least.
+        if self.expired == Some(now) {
+            return expiry;
+        }
         for _ in 0..budget {
             let Some(index) = self.wheel.take(&mut self.slots, now) else {
+                self.expired = Some(now);
                 return expiry;
             };
             let Some(entry) = self.slots.get(index as usize) else {
                 return expiry;
             };
+            self.directory.prefetch_place(entry.links.ahead());
             if now.has_reached(entry.deadline()) {
                 on_expired(entry);
                 self.release(index);
@@ -386,8 +395,10 @@ impl<K: FlowKey> Table<K> {
             let Some(index) = self.opened.pop() else {
                 break;
             };
-            if let Some(slot) = self.slots.get(self.opened.peek(OLDEST_AHEAD) as usize) {
+            let ahead = self.opened.peek(OLDEST_AHEAD);
+            if let Some(slot) = self.slots.get(ahead as usize) {
                 prefetch_write(slot);
+                self.directory.prefetch_place(ahead);
             }
             match self
                 .slots

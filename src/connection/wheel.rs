@@ -41,6 +41,13 @@ pub(super) struct Links {
     pub(super) list: u16,
 }
 
+impl Links {
+    /// What is likely to be taken out some places after this entry.
+    pub(super) const fn ahead(&self) -> u32 {
+        self.ahead
+    }
+}
+
 /// Marks the end of a list, and a list with no entries.
 pub(super) const NIL: u32 = u32::MAX;
 

@@ -50,6 +50,9 @@ impl ServiceTable {
             .find_marked(address)
             .or_else(|| self.find_v4(address))
             .or_else(|| {
+                if self.by_v4.len() == self.by_vips.len() && self.ftp == 0 {
+                    return None;
+                }
                 let mut networks = self.lengths.around(address.vip);
                 networks.find_map(|vips| self.find_on(vips, address))
             })?;

@@ -40,6 +40,12 @@ pub(super) struct Express {
 }
 
 impl Express {
+    /// Where its connection seems to stand.
+    #[inline]
+    pub(super) const fn guess(&self) -> EntryGuess {
+        self.guess
+    }
+
     /// Notes where its connection seems to stand.
     #[inline]
     pub(super) const fn set_guess(&mut self, guess: EntryGuess) {

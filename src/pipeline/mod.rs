@@ -46,6 +46,7 @@ use crate::{
     forwarding::{ForwardingState, RealServerIndex},
     fragment::Reassembly,
     io::{BURST_LEN_MAX, Burst, Driver, Packet, PortIndex},
+    memory::{prefetch_read, prefetch_write},
     scheduler::Schedulers,
 };
 
@@ -153,12 +154,12 @@ impl<D: Driver> Pipeline<D> {
         for packet in burst.drain(..) {
             if is_express & 1 == 0 {
                 if let Some(step) = steps.next() {
-                    self.take_step(port, packet, *step, now, outputs);
+                    self.take_step(port, packet, step, now, outputs);
                 }
             } else if let Some(express) = express.next()
                 && let Err(packet) = self.express(packet, express, now, outputs)
             {
-                self.take_step(port, packet, Ok(express.parsed()), now, outputs);
+                self.take_step(port, packet, &Ok(express.parsed()), now, outputs);
             }
             is_express >>= 1;
         }
@@ -172,12 +173,28 @@ impl<D: Driver> Pipeline<D> {
         for express in &mut looks.express {
             express.set_guess(v4.prefetch_entry(express.hash()));
         }
+        // A few servers stay in the caches by themselves.
+        if self.state.servers.len() > SERVERS_IN_CACHE {
+            for express in &looks.express {
+                if let Some(server) = v4.peek_server(express.guess()) {
+                    self.prefetch_server(RealServerIndex(server));
+                }
+            }
+        }
         let v6 = self.connections.of::<FlowKeyV6>();
         for (parsed, hash) in looks.steps.iter().flatten() {
             if matches!(parsed.payload, Payload::FlowV6 { .. }) {
                 v6.prefetch_entry(*hash);
             }
         }
+    }
+
+    #[inline]
+    fn prefetch_server(&self, index: RealServerIndex) {
+        if let Some(server) = self.state.server(index) {
+            prefetch_read(server);
+        }
+        prefetch_write(self.counters.server(index.as_usize()));
     }
 
     /// Looks at a packet and hashes its flow; what tells where its connection
@@ -208,13 +225,13 @@ impl<D: Driver> Pipeline<D> {
         &mut self,
         port: PortIndex,
         packet: D::Packet,
-        step: Step,
+        step: &Step,
         now: CoarseTime,
         outputs: &mut Outputs<D>,
     ) {
         match step {
-            Ok((parsed, hash)) => self.carry(port, packet, parsed, hash, now, outputs),
-            Err(exit) => leave(port, packet, 0, (exit, None), outputs),
+            Ok((parsed, hash)) => self.carry(port, packet, parsed, *hash, now, outputs),
+            Err(exit) => leave(port, packet, 0, (*exit, None), outputs),
         }
     }
 
@@ -260,13 +277,13 @@ impl<D: Driver> Pipeline<D> {
         &mut self,
         port: PortIndex,
         mut packet: D::Packet,
-        parsed: Parsed,
+        parsed: &Parsed,
         hash: FlowHash,
         now: CoarseTime,
         outputs: &mut Outputs<D>,
     ) {
         let l3_offset = parsed.inner.l3_offset;
-        match self.route_packet(&mut packet, &parsed, hash, now) {
+        match self.route_packet(&mut packet, parsed, hash, now) {
             Ok(route) => {
                 if let Err(reason) = self.send(packet, &route, outputs) {
                     self.counters.drops(reason).add(1);
@@ -274,7 +291,7 @@ impl<D: Driver> Pipeline<D> {
             }
             Err((Exit::Detour(detour), _)) => {
                 let received = Received { port, packet };
-                self.take_detour(detour, received, &parsed, now, outputs);
+                self.take_detour(detour, received, parsed, now, outputs);
             }
             Err(exit) => leave(port, packet, l3_offset, exit, outputs),
         }
@@ -339,3 +356,7 @@ pub(crate) const fn is_martian(source: IpAddr) -> bool {
         }
     }
 }
+
+/// So many real servers take part of a processor's second-level cache, and no
+/// more than that.
+const SERVERS_IN_CACHE: usize = 1024;

@@ -277,7 +277,7 @@ impl<D: Driver> Pipeline<D> {
                 ..*parsed
             };
             let Received { port, packet } = received;
-            self.carry(port, packet, parsed, hash, now, outputs);
+            self.carry(port, packet, &parsed, hash, now, outputs);
         }
         self.everybody_was_asked = false;
     }
