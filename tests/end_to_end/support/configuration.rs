@@ -33,7 +33,7 @@ pub(crate) struct Configuration {
 
 impl Configuration {
     pub(super) fn to_toml(&self, lab: &Lab) -> String {
-        let ipv6 = self.ipv6.then(|| Ipv6Text::of(&self.servers));
+        let ipv6 = self.ipv6.then(|| Ipv6Text::of(&self.servers, self.tunnel));
         let mut parts = vec![self.director(lab)];
         if lab.shape == Shape::TwoArms {
             parts.push(port(
@@ -61,6 +61,7 @@ impl Configuration {
             parts.push(format!(
                 "[[route]]\nto = \"{rip}/32\"\nvia = \"{CLIENT_LAN}\"\n"
             ));
+            parts.extend(ipv6.as_ref().map(|text| text.route_behind_router.clone()));
         }
         if self.in_rules {
             return parts.concat();

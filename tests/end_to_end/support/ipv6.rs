@@ -6,6 +6,8 @@
 //!  [2001:db8:ff::11]:80     10.0.0.1N            IPv6 in IPv4
 //!  198.51.100.11:80         2001:db8:2::1N       IPv4 in IPv6
 //! ```
+//!
+//! The real server behind the narrow link is `2001:db8:3::1`.
 
 use std::{
     fmt::Write as _,
@@ -19,7 +21,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{
     http::{Connection, HttpServer},
-    lab::{DIRECTOR_LAN, Lab, rip, skipped},
+    lab::{BEHIND_ROUTER, DIRECTOR_LAN, Lab, rip, skipped},
     namespace::{Namespace, PATIENCE, Process, wait_for},
 };
 
@@ -30,6 +32,8 @@ pub(crate) const DIRECTOR_WAN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0,
 const DIRECTOR_LAN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
 const CLIENT_WAN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xfe);
 const CLIENT_LAN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0xfe);
+/// The router's address towards the real server behind it.
+const ROUTER_NARROW6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 0xfe);
 
 /// What real servers have besides; everything goes when it is dropped.
 #[derive(Debug)]
@@ -43,9 +47,53 @@ impl Lab {
     /// far ends of the tunnels. `None`, with the reason printed, where the
     /// kernel has no IPv6.
     pub(crate) fn add_ipv6(&self, test: &str, servers: u8) -> Option<Ipv6Servers> {
+        if !self.add_ipv6_to_client(test) {
+            return None;
+        }
+        let (http, decapsulation): (Vec<_>, Vec<_>) = (1..=servers)
+            .map(|number| self.add_ipv6_to_server(number, CLIENT_LAN6, &[]))
+            .unzip();
+        Some(Ipv6Servers {
+            _http: http,
+            _decapsulation: decapsulation.into_flattened(),
+        })
+    }
+
+    /// The same with the real server behind the narrow link alone, which takes
+    /// what directors send to its IPv6 address in any tunnel, and IPv6 in IPv4.
+    pub(crate) fn add_ipv6_behind_narrow_link(&self, test: &str) -> Option<Ipv6Servers> {
+        for device in ["sit0", "ip6tnl0", "ip6gre0"] {
+            let setting = format!("/proc/sys/net/ipv4/conf/{device}");
+            let server = self.server(BEHIND_ROUTER);
+            if server.inside(|| Path::new(&setting).exists()) {
+                skipped(
+                    test,
+                    &format!("this kernel has {device}, which takes the packets itself"),
+                );
+                return None;
+            }
+        }
+        if !self.add_ipv6_to_client(test) {
+            return None;
+        }
+        let link = format!("server{BEHIND_ROUTER}");
+        enable(&self.client, &link);
+        self.client
+            .ip(&format!("address add {ROUTER_NARROW6}/64 dev {link} nodad"));
+        self.client.set("ipv6/conf/all/forwarding", "1");
+        let options = ["--gre", "--gue-port", "6080"];
+        let (http, decapsulation) =
+            self.add_ipv6_to_server(BEHIND_ROUTER, ROUTER_NARROW6, &options);
+        Some(Ipv6Servers {
+            _http: vec![http],
+            _decapsulation: decapsulation.into(),
+        })
+    }
+
+    fn add_ipv6_to_client(&self, test: &str) -> bool {
         if !Path::new("/proc/sys/net/ipv6").exists() {
             skipped(test, "the kernel has no IPv6");
-            return None;
+            return false;
         }
         for device in ["lo", "wan", "servers"] {
             enable(&self.client, device);
@@ -60,29 +108,31 @@ impl Lab {
             "route add {VIP_OVER_IPV6}/32 via {}",
             super::DIRECTOR_WAN
         ));
-        let (http, decapsulation): (Vec<_>, Vec<_>) = (1..=servers)
-            .map(|number| self.add_ipv6_server(number))
-            .unzip();
-        Some(Ipv6Servers {
-            _http: http,
-            _decapsulation: decapsulation.into_flattened(),
-        })
+        true
     }
 
-    fn add_ipv6_server(&self, number: u8) -> (HttpServer, [Process; 2]) {
+    /// `options` are those of the end of its tunnels over IPv6.
+    fn add_ipv6_to_server(
+        &self,
+        number: u8,
+        router: Ipv6Addr,
+        options: &[&str],
+    ) -> (HttpServer, [Process; 2]) {
         let server = self.server(number);
         for device in ["lo", "eth0"] {
             enable(server, device);
         }
         let rip6 = rip6(number);
         server.ip(&format!("address add {rip6}/64 dev eth0 nodad"));
-        server.ip(&format!("-6 route add default via {CLIENT_LAN6}"));
+        server.ip(&format!("-6 route add default via {router}"));
         let over_ipv6 = [IpAddr::from(VIP6), VIP_OVER_IPV6.into()];
         let over_ipv4 = [IpAddr::from(VIP6_OVER_IPV4)];
         let lan = (IpAddr::from(DIRECTOR_LAN6), IpAddr::from(DIRECTOR_LAN));
+        let over6 = [&["--tun", "over6"], options].concat();
+        let over4 = ["--tun", "over4"];
         let processes = [
-            self.decapsulate_with(server, &over_ipv6, (rip6.into(), lan.0), "over6"),
-            self.decapsulate_with(server, &over_ipv4, (rip(number).into(), lan.1), "over4"),
+            self.decapsulate_with(server, &over_ipv6, (rip6.into(), lan.0), &over6),
+            self.decapsulate_with(server, &over_ipv4, (rip(number).into(), lan.1), &over4),
         ];
         let vips = [
             IpAddr::from(VIP6),
@@ -103,7 +153,7 @@ impl Lab {
         server: &Namespace,
         vips: &[IpAddr],
         (local, director): (IpAddr, IpAddr),
-        tun: &str,
+        options: &[&str],
     ) -> Process {
         let mut words = vec![
             env!("CARGO_BIN_EXE_pointsman").to_owned(),
@@ -118,11 +168,10 @@ impl Lab {
             local.to_string(),
             "--director".to_owned(),
             format!("{director}/{length}"),
-            "--tun".to_owned(),
-            tun.to_owned(),
         ]);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        server.spawn(&words, &self.path(&format!("{}-{tun}.log", server.name)))
+        let words = words.iter().map(String::as_str);
+        let words: Vec<&str> = words.chain(options.iter().copied()).collect();
+        server.spawn(&words, &self.path(&format!("{}-{local}.log", server.name)))
     }
 
     /// The client's answers of `count` connections to port 80 of a VIP.
@@ -150,10 +199,13 @@ pub(super) struct Ipv6Text {
     pub(super) wan: String,
     pub(super) lan: String,
     pub(super) services: String,
+    /// To the real server behind the narrow link.
+    pub(super) route_behind_router: String,
 }
 
 impl Ipv6Text {
-    pub(super) fn of(servers: &[(u8, u32)]) -> Self {
+    /// `tunnel` is what each real server says about its tunnel.
+    pub(super) fn of(servers: &[(u8, u32)], tunnel: &str) -> Self {
         let mut services = String::new();
         for (vip, over_ipv6) in [
             (IpAddr::from(VIP6), true),
@@ -174,7 +226,7 @@ impl Ipv6Text {
                 };
                 write!(
                     services,
-                    "[[service.real_server]]\naddress = \"{address}\"\nweight = {weight}\n"
+                    "[[service.real_server]]\naddress = \"{address}\"\nweight = {weight}\n{tunnel}"
                 )
                 .unwrap();
             }
@@ -183,13 +235,21 @@ impl Ipv6Text {
             wan: format!("{DIRECTOR_WAN6}/64"),
             lan: format!("{DIRECTOR_LAN6}/64"),
             services,
+            route_behind_router: format!(
+                "[[route]]\nto = \"{}/128\"\nvia = \"{CLIENT_LAN6}\"\n",
+                rip6(BEHIND_ROUTER)
+            ),
         }
     }
 }
 
 /// Address of a real server.
 pub(crate) fn rip6(number: u8) -> Ipv6Addr {
-    Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10 + u16::from(number))
+    if number == BEHIND_ROUTER {
+        Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 1)
+    } else {
+        Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10 + u16::from(number))
+    }
 }
 
 /// Sends echo requests until one is answered, and returns its data.

@@ -65,6 +65,7 @@ pub(crate) struct Lab {
 
 #[derive(Debug)]
 struct RealServer {
+    number: u8,
     _http: HttpServer,
     _decapsulation: Option<Process>,
     namespace: Namespace,
@@ -188,6 +189,7 @@ impl Lab {
         });
         let http = HttpServer::start(&namespace, number, VIP.into());
         self.servers.push(RealServer {
+            number,
             _http: http,
             _decapsulation: decapsulation,
             namespace,
@@ -233,7 +235,9 @@ impl Lab {
 
     /// The namespace of a real server.
     pub(crate) fn server(&self, number: u8) -> &Namespace {
-        &self.servers[usize::from(number) - 1].namespace
+        let mut servers = self.servers.iter();
+        let server = servers.find(|server| server.number == number);
+        &server.unwrap().namespace
     }
 
     /// Takes a real server off the network, as a power failure does.

@@ -16,7 +16,7 @@ pub(crate) use self::{
     director::{Director, run_to_its_end},
     http::{Connection, receive},
     icmp::IcmpSocket,
-    ipv6::{DIRECTOR_WAN6, VIP_OVER_IPV6, VIP6, VIP6_OVER_IPV4, ping6, rip6},
+    ipv6::{DIRECTOR_WAN6, Ipv6Servers, VIP_OVER_IPV6, VIP6, VIP6_OVER_IPV4, ping6, rip6},
     lab::{BEHIND_ROUTER, DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, skipped},
-    namespace::{has_program, wait_for, wait_long_for},
+    namespace::{Namespace, has_program, wait_for, wait_long_for},
 };
