@@ -23,6 +23,7 @@ use crate::wire::{
     gue::GueHeader,
     ipv4::{Ipv4Header, Ipv4HeaderMut},
     ipv6::{self, Ipv6Header, Ipv6HeaderMut},
+    udp::{self, UdpHeader},
 };
 
 /// What is taken off and for whom.
@@ -68,8 +69,8 @@ pub enum DropReason {
     /// Congestion was signalled on the way to a sender that does not
     /// understand the signal (RFC 6040 section 4.2).
     CongestionUnheard,
-    /// The GRE or GUE header is cut short, has what is not known here, or says
-    /// that neither IPv4 nor IPv6 follows.
+    /// The UDP, GRE or GUE header is cut short, has what is not known here, or
+    /// says that neither IPv4 nor IPv6 follows.
     TunnelHeader,
     /// The GRE header's checksum is wrong.
     TunnelChecksum,
@@ -194,6 +195,25 @@ pub fn decapsulate_gue<'a>(
         return Err(DropReason::TunnelHeader);
     }
     take(last(payload, inner_len)?, protocol, None, rules)
+}
+
+/// Returns the inner packet of `datagram`, which begins with a UDP header that
+/// has no checksum, from `source` to our end of the tunnel and the port for GUE.
+///
+/// # Errors
+/// The reason for which a kernel, too, would drop the packet.
+pub fn decapsulate_gue_without_checksum<'a>(
+    datagram: &'a mut [u8],
+    source: IpAddr,
+    rules: &Rules,
+) -> Result<&'a mut [u8], DropReason> {
+    let (header, _) = UdpHeader::parse(datagram).map_err(|_| DropReason::TunnelHeader)?;
+    if header.checksum() != 0 {
+        return Err(DropReason::TunnelHeader);
+    }
+    let payload = udp::HEADER_LEN..usize::from(header.len());
+    let payload = datagram.get_mut(payload).ok_or(DropReason::TunnelHeader)?;
+    decapsulate_gue(payload, source, rules)
 }
 
 /// The inner packet of what an outer header says is `protocol`.

@@ -44,6 +44,7 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 use self::{
     decapsulate::{
         DropReason, Rules, complete_checksum, decapsulate, decapsulate_from_ipv6, decapsulate_gue,
+        decapsulate_gue_without_checksum,
     },
     tunnel_socket::{Received, TunnelSockets},
 };
@@ -366,7 +367,10 @@ fn handle(
     summary: &mut Summary,
 ) {
     summary.received += 1;
-    let (Received::Ipv4(len) | Received::Ipv6(len, ..) | Received::Gue(len, _)) = received;
+    let (Received::Ipv4(len)
+    | Received::Ipv6(len, ..)
+    | Received::Gue(len, _)
+    | Received::GueWithoutChecksum(len, _)) = received;
     let Some(packet) = buffer.get_mut(..len) else {
         return;
     };
@@ -376,6 +380,9 @@ fn handle(
             decapsulate_from_ipv6(packet, source, protocol, rules)
         }
         Received::Gue(_, source) => decapsulate_gue(packet, source, rules),
+        Received::GueWithoutChecksum(_, source) => {
+            decapsulate_gue_without_checksum(packet, source, rules)
+        }
     };
     let inner = match result {
         Ok(inner) => inner,

@@ -191,6 +191,18 @@ fn an_upload_over_ipv4_passes_a_narrow_link_in_gre_over_ipv6() {
 }
 
 #[test]
+fn an_upload_over_ipv6_passes_a_narrow_link_in_gue_over_ipv6() {
+    let test = "an_upload_over_ipv6_passes_a_narrow_link_in_gue_over_ipv6";
+    upload(test, VIP6, GUE, 1348);
+}
+
+#[test]
+fn an_upload_over_ipv4_passes_a_narrow_link_in_gue_over_ipv6() {
+    let test = "an_upload_over_ipv4_passes_a_narrow_link_in_gue_over_ipv6";
+    upload(test, VIP_OVER_IPV6, GUE, 1348);
+}
+
+#[test]
 fn an_upload_over_ipv6_passes_a_narrow_link_in_gue_with_a_checksum_over_ipv6() {
     let test = "an_upload_over_ipv6_passes_a_narrow_link_in_gue_with_a_checksum_over_ipv6";
     upload(test, VIP6, GUE_SUM, 1348);

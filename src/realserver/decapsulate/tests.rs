@@ -490,3 +490,27 @@ fn packets_of_both_versions_come_out_of_gue_as_they_went_in() {
     let out = decapsulate_gue(&mut payload, DIRECTOR.into(), &limited);
     assert_eq!(out, Err(DropReason::UnknownDirector));
 }
+
+#[test]
+fn packets_come_out_of_gue_without_a_checksum_as_they_went_in() {
+    // From port 40000 to 6080; what follows the datagram is none of it.
+    let datagram = |len: &str, checksum: &str| {
+        let udp = ["9c4017c0", len, checksum, "00290000"].concat();
+        bytes(&[&udp, &IPV6_CE[40..], "ffff"].concat())
+    };
+    let inner = bytes(&IPV6_CE[40..]);
+    let len = format!("{:04x}", 12 + inner.len());
+    let take = |mut datagram: Vec<u8>| {
+        decapsulate_gue_without_checksum(&mut datagram, DIRECTOR.into(), &rules())
+            .map(|inner| inner.to_vec())
+    };
+    assert_eq!(take(datagram(&len, "0000")), Ok(inner));
+    for wrong in [
+        datagram(&len, "0001"),
+        datagram("0007", "0000"),
+        datagram("ffff", "0000"),
+        bytes("9c4017c0000000"),
+    ] {
+        assert_eq!(take(wrong), Err(DropReason::TunnelHeader));
+    }
+}
