@@ -4,6 +4,7 @@
 mod connections;
 mod hashing;
 mod hashing_ipv6;
+mod maglev;
 mod schedulers;
 
 use schedulers::{Scheduler, Server};
