@@ -82,7 +82,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The host that a new connection goes to.
-fn connect(lab: &mut Lab, client: u32, client_port: u16) -> Option<u8> {
+pub(super) fn connect(lab: &mut Lab, client: u32, client_port: u16) -> Option<u8> {
     let syn = Ip {
         source: client.into(),
         ..tcp(client_port, SYN)

@@ -223,8 +223,8 @@ impl Scheduler {
     }
 }
 
-/// Those that go by the list and the loads. sh and dh, which hash, are in a
-/// model of their own; mh is judged by recordings, twos picks at random.
+/// Those that go by the list and the loads. sh, dh and mh, which hash, are in
+/// models of their own; twos picks at random.
 const MODELLED: [SchedulerKind; 10] = [
     SchedulerKind::Rr,
     SchedulerKind::Wrr,
