@@ -6,5 +6,6 @@ mod hashing;
 mod hashing_ipv6;
 mod maglev;
 mod schedulers;
+mod two_choices;
 
 use schedulers::{Scheduler, Server};

@@ -224,7 +224,7 @@ impl Scheduler {
 }
 
 /// Those that go by the list and the loads. sh, dh and mh, which hash, are in
-/// models of their own; twos picks at random.
+/// models of their own, and so is twos, which picks at random.
 const MODELLED: [SchedulerKind; 10] = [
     SchedulerKind::Rr,
     SchedulerKind::Wrr,
