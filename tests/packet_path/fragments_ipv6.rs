@@ -1,10 +1,11 @@
 //! Fragments over IPv6: what the real server makes of those that it gets, and
 //! each way to attack with one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use pointsman::{
     config::ServiceConfig,
+    io::BURST_LEN_MAX,
     scheduler::SchedulerKind,
     service::{Protocol, ServerKey, ServiceKey, ServiceOptions},
 };
@@ -272,6 +273,95 @@ fn datagrams_over_ipv6_in_any_order_arrive_whole() {
 fn datagrams_over_ipv6_sprayed_over_workers_arrive_whole() {
     every_datagram_arrives_whole(2);
     every_datagram_arrives_whole(4);
+}
+
+/// A fragment of a flood: each of a packet of its own, from a client for each
+/// round.
+fn of_flood(round: u16, id: u32, offset: usize) -> Ip6 {
+    let whole = Ip6 {
+        source: Ipv6Addr::new(0x2001, 0xdb8, 0xf, round, 0, 0, 0, 7),
+        ..udp(1000, 53, &counting(1000))
+    };
+    let whole = if id.is_multiple_of(3) {
+        whole.and_options(HOP_BY_HOP)
+    } else {
+        whole
+    };
+    piece(&to(VIP, whole), id, offset, 504)
+}
+
+/// Whole packets that went to the server of TCP.
+fn of_tcp(sent: &[(u8, Vec<u8>)]) -> usize {
+    let next_headers = sent.iter().map(|(_, frame)| inner(frame).1[6]);
+    next_headers.filter(|next_header| *next_header == 6).count()
+}
+
+/// Fragments of all kinds without end, and whole packets of connections between
+/// them: none of those is lost, and no buffer.
+#[test]
+fn a_flood_of_fragments_over_ipv6_costs_no_packet_of_an_established_connection() {
+    let mut lab = lab_of(1);
+    for client_port in 1001..=1100 {
+        lab.send(&tcp(client_port, SYN, b"").frame());
+        lab.send(&tcp(client_port, ACK, b"").frame());
+    }
+    lab.take_sent();
+    let mut id = 0;
+    for round in 0..500_u16 {
+        for n in 0..60_usize {
+            id += 1;
+            let offset = [0, 504, 0, 8, 504][n % 5];
+            lab.receive(&of_flood(round, id, offset).frame());
+        }
+        lab.receive(&tcp(1001 + round % 100, ACK, b"").frame());
+        lab.turn_workers();
+        assert_eq!(of_tcp(&lab.take_sent()), 1, "round {round}");
+        assert!(lab.network.packets_in_use() <= 512);
+    }
+    assert_eq!(lab.counter("fragments"), 500 * 60);
+    // Three of five wait in vain.
+    assert_eq!(lab.counter("fragments_held"), 500 * 36);
+    assert!(lab.counter("fragment_crowded_out") > 10_000);
+    lab.advance(6_000);
+    let lost = lab.counter("fragment_crowded_out") + lab.counter("fragment_timed_out");
+    assert_eq!(lost, 500 * 36);
+    lab.assert_everything_is_accounted_for();
+}
+
+/// The same by way of another worker: what it hands over takes a share of each
+/// turn, and the packets of connections need no more turns than without.
+#[test]
+fn a_flood_over_ipv6_at_one_worker_costs_the_other_no_packet_and_no_turn() {
+    let mut lab = lab_of(2);
+    for client_port in 1001..=1100 {
+        lab.receive_at(0, 1, &tcp(client_port, SYN, b"").frame());
+        lab.receive_at(0, 1, &tcp(client_port, ACK, b"").frame());
+        lab.settle();
+    }
+    lab.take_sent();
+    let mut id = 0;
+    for round in 0..200_u16 {
+        for n in 0..60 {
+            id += 1;
+            let offset = if n % 2 == 0 { 0 } else { 504 };
+            lab.receive_at(0, 0, &of_flood(round, id, offset).frame());
+        }
+        let burst = u16::try_from(BURST_LEN_MAX).unwrap();
+        for n in 0..burst {
+            let client_port = 1001 + (round + n) % 100;
+            lab.receive_at(0, 1, &tcp(client_port, ACK, b"").frame());
+        }
+        // The flooded worker gets more turns than the other.
+        for _ in 0..3 {
+            lab.director.workers[0].turn(lab.now);
+        }
+        lab.director.workers[1].turn(lab.now);
+        assert_eq!(of_tcp(&lab.take_sent()), BURST_LEN_MAX, "round {round}");
+    }
+    lab.settle();
+    assert!(lab.counter("handed_over") > 0);
+    lab.advance(6_000);
+    lab.assert_everything_is_accounted_for();
 }
 
 /// Sends a frame that nothing comes of but a count.
