@@ -51,6 +51,7 @@ mod tunnel_errors;
 mod tunnel_errors_ipv6;
 mod tunnels;
 mod witnesses;
+mod witnesses_extensions;
 mod witnesses_ipv6;
 mod work;
 mod workers;

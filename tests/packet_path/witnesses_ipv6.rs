@@ -18,7 +18,7 @@ use crate::{
     witnesses::{self, GUE_PORT, capture, is_clean, is_there, look_with_tshark, script},
 };
 
-const TUNNELS: [(&str, TunnelKind, &str); 5] = [
+pub(crate) const TUNNELS: [(&str, TunnelKind, &str); 5] = [
     ("ipip", TunnelKind::Ipip, ""),
     ("gre", GRE, ":gre"),
     ("gre-checksum", GRE_SUM, ":gre"),
@@ -28,7 +28,7 @@ const TUNNELS: [(&str, TunnelKind, &str); 5] = [
 
 /// Which version is outside and which inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sides {
+pub(crate) enum Sides {
     Ipv6InIpv6,
     Ipv4InIpv6,
     Ipv6InIpv4,
@@ -37,7 +37,7 @@ enum Sides {
 const SIDES: [Sides; 3] = [Sides::Ipv6InIpv6, Sides::Ipv4InIpv6, Sides::Ipv6InIpv4];
 
 impl Sides {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ipv6InIpv6 => "6in6",
             Self::Ipv4InIpv6 => "4in6",
@@ -46,7 +46,7 @@ impl Sides {
     }
 
     /// As tshark names the protocols.
-    const fn outer_and_inner(self) -> (&'static str, &'static str) {
+    pub(crate) const fn outer_and_inner(self) -> (&'static str, &'static str) {
         match self {
             Self::Ipv6InIpv6 => ("ipv6", "ipv6"),
             Self::Ipv4InIpv6 => ("ipv6", "ip"),
@@ -57,7 +57,7 @@ impl Sides {
 
 /// TCP VIP:80 and UDP VIP:53 of the inner version with one real server of the
 /// outer one.
-fn lab(sides: Sides, tunnel: TunnelKind) -> Lab {
+pub(crate) fn lab(sides: Sides, tunnel: TunnelKind) -> Lab {
     let address = match sides {
         Sides::Ipv6InIpv4 => frames::server(11).into(),
         Sides::Ipv6InIpv6 | Sides::Ipv4InIpv6 => server(0x12).into(),
@@ -84,7 +84,8 @@ fn lab(sides: Sides, tunnel: TunnelKind) -> Lab {
 }
 
 /// A VIP that the lab has no service of.
-const VIP: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x20);
+pub(crate) const VIP: std::net::Ipv6Addr =
+    std::net::Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x20);
 
 /// TCP and UDP packets over IPv6, of even and odd length, up to what each
 /// tunnel takes.

@@ -10,8 +10,9 @@ that they make. Prints how many whole packets came out the same.
 import sys
 
 from scapy.all import (
-    IP, TCP, UDP, ByteField, ICMP, IPv6, IPv6ExtHdrFragment, Packet, Raw,
-    ShortField, bind_layers, conf, defragment, defragment6, rdpcap,
+    IP, TCP, UDP, ByteField, ICMP, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, IPv6ExtHdrSegmentRouting, Packet,
+    Raw, ShortField, bind_layers, conf, defragment, defragment6, rdpcap,
 )
 from scapy.layers.l2 import GRE
 
@@ -25,6 +26,10 @@ class GUE(Packet):
         return {4: IP, 41: IPv6}.get(self.proto, Raw)
 
 
+OPTIONS = (IPv6ExtHdrHopByHop, IPv6ExtHdrDestOpt)
+ROUTING = (IPv6ExtHdrRouting, IPv6ExtHdrSegmentRouting)
+
+
 def forget(packet):
     """Deletes what scapy computes by itself."""
     layer = packet
@@ -32,7 +37,9 @@ def forget(packet):
         if isinstance(layer, IP):
             del layer.len, layer.chksum
         elif isinstance(layer, IPv6):
-            del layer.plen
+            del layer.plen, layer.nh
+        elif isinstance(layer, OPTIONS + ROUTING):
+            del layer.nh, layer.len
         elif isinstance(layer, UDP):
             del layer.len
             # 0 says that there is none.
@@ -58,7 +65,10 @@ def check(name, original, rebuilt):
 def main(capture, port):
     bind_layers(UDP, GUE, dport=port)
     # What the client's ports stand for is of no interest.
-    conf.layers.filter([IP, IPv6, IPv6ExtHdrFragment, TCP, UDP, GRE, GUE, ICMP, Raw])
+    conf.layers.filter([
+        IP, IPv6, IPv6ExtHdrFragment, *OPTIONS, *ROUTING, TCP, UDP, GRE, GUE, ICMP,
+        Raw,
+    ])
     whole, pieces, pieces6 = 0, [], {}
     for number, frame in enumerate(rdpcap(capture), 1):
         packet = frame.payload
