@@ -281,6 +281,8 @@ fn a_stuck_management_thread_is_reported() {
         let _ = released.recv();
         drop(requests);
     });
+    // Dropped before the director, which waits for its thread, whatever fails.
+    let release = release;
     let error = query(&director.path, &Request::Counters).unwrap_err();
     assert!(
         error.to_string().contains("did not answer within 2 s"),
