@@ -28,6 +28,7 @@ pub mod ipvsadm;
 pub mod memory;
 pub mod neighbor;
 pub mod pipeline;
+pub mod pktgen;
 pub mod prefixes;
 pub mod realserver;
 pub mod route;

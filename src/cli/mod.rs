@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod format;
+mod pktgen;
 mod set;
 mod show;
 mod table;
@@ -53,6 +54,8 @@ enum Command {
     Doctor(DoctorArguments),
     /// Take packets out of the tunnel on a real server whose kernel has no ipip
     Realserver(RealserverArguments),
+    /// Send traffic to a director by DPDK ports, and check what comes out of its tunnels
+    Pktgen(Box<pktgen::PktgenArguments>),
 }
 
 #[derive(Debug, Args)]
@@ -158,6 +161,7 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Doctor(arguments) => return examine(&arguments),
         Command::Realserver(arguments) => decapsulate(arguments)?,
+        Command::Pktgen(arguments) => return generate(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -223,6 +227,28 @@ fn decapsulate(arguments: RealserverArguments) -> Result<(), Box<dyn Error>> {
     Ok(print(summary.to_string().trim_end())?)
 }
 
+#[cfg(feature = "dpdk")]
+fn generate(arguments: &pktgen::PktgenArguments) -> Result<ExitCode, Box<dyn Error>> {
+    let plan = arguments.plan().unwrap_or_else(|error| error.exit());
+    let report = crate::pktgen::run::run(plan, &arguments.setup())?;
+    print(if arguments.wants_json() {
+        report.to_json()?
+    } else {
+        report.to_string()
+    })?;
+    Ok(if report.passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn generate(arguments: &pktgen::PktgenArguments) -> Result<ExitCode, Box<dyn Error>> {
+    arguments.plan().unwrap_or_else(|error| error.exit());
+    Err(WITHOUT_DPDK.into())
+}
+
 /// Writes an answer to stdout. That its reader has seen enough (`| head`) is
 /// no error.
 fn print(answer: impl Display) -> io::Result<()> {
@@ -254,7 +280,10 @@ fn complain(what: impl Display) {
 }
 
 fn start_log(arguments: &Arguments) {
-    let serves = matches!(arguments.command, Command::Run(_) | Command::Realserver(_));
+    let serves = matches!(
+        arguments.command,
+        Command::Run(_) | Command::Realserver(_) | Command::Pktgen(_)
+    );
     let level = match (arguments.verbose, serves) {
         (0, false) => log::LevelFilter::Warn,
         (0, true) => log::LevelFilter::Info,

@@ -1,7 +1,7 @@
 //! `[[port]]`: NIC ports and their devices.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::{collections::HashMap, str::FromStr};
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -211,6 +211,14 @@ fn parse_device(text: &str) -> Result<Device, Problem> {
             "{name},{}",
             known.example
         )))
+    }
+}
+
+impl FromStr for Device {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_device(text)
     }
 }
 

@@ -231,6 +231,9 @@ pub(crate) const LAYERS: &[Layer] = &[
         ],
     ),
     shell("realserver", &["wire"]),
+    // Over any driver, as the director is, and knows nothing of it.
+    core("pktgen", &["io", "memory", "wire"]),
+    shell("pktgen::run", &["config", "io", "io::dpdk", "pktgen"]),
     // Asks the running director over its socket, or DPDK where none runs.
     shell(
         "doctor",
@@ -259,6 +262,8 @@ pub(crate) const LAYERS: &[Layer] = &[
             "doctor",
             "io::PortCapabilities",
             "ipvsadm",
+            "pktgen",
+            "pktgen::run",
             "realserver",
             "run",
             "service",

@@ -3,12 +3,13 @@
 use crate::lexer::{Kind, Token, tokens};
 
 /// Parts of modules that are layers of their own.
-const PARTS: [(&str, &str); 5] = [
+const PARTS: [(&str, &str); 6] = [
     ("control", "command"),
     ("control", "status"),
     ("io", "dpdk"),
     ("io", "mem"),
     ("io", "pcap"),
+    ("pktgen", "run"),
 ];
 
 pub(crate) struct Source {
