@@ -45,7 +45,15 @@ fn answer_one(path: &Path, answer: &'static str) -> thread::JoinHandle<String> {
 fn help_names_every_subcommand() {
     let output = pointsman(&["--help"]);
     assert!(output.status.success());
-    for subcommand in ["run", "check", "show", "set", "doctor", "realserver"] {
+    for subcommand in [
+        "run",
+        "check",
+        "show",
+        "set",
+        "doctor",
+        "realserver",
+        "pktgen",
+    ] {
         let line = format!("  {subcommand} ");
         assert!(stdout(&output).contains(&line), "{}", stdout(&output));
     }
@@ -425,4 +433,70 @@ fn services_are_printed_as_ipvsadm_saves_them() {
          -a -t 198.51.100.10:80 -r 10.0.0.11:80 -i -w 3 --tun-type ipip\n",
         "{output:?}"
     );
+}
+
+/// `pktgen` with what it needs at least, and more.
+fn pktgen(more: &[&str]) -> Output {
+    let words = [
+        "pktgen",
+        "--port",
+        "net_null0",
+        "--service",
+        "198.51.100.10:80",
+        "--server",
+        "10.0.0.11",
+        "--director-mac",
+        "02:00:00:00:00:01",
+    ];
+    pointsman(&[&words, more].concat())
+}
+
+#[test]
+fn pktgen_says_what_is_wrong_with_its_arguments() {
+    for (more, complaint) in [
+        (
+            &["--flows", "0"][..],
+            "there can be 1 to 100000000 flows, not 0",
+        ),
+        (
+            &["--flows", "1T"],
+            "write a whole number, like 1000, 500k or 2M",
+        ),
+        (&["--port", "eth0"], "\"eth0\" cannot be a port's `device`"),
+        (
+            &["--port", "net_null1", "--port", "net_null2"],
+            "one --port or two, not 3",
+        ),
+        (
+            &["--service", "10.0.0.1"],
+            "\"10.0.0.1\" does not name services; write VIP:PORT",
+        ),
+        (&["--server", "10.0.0.0-"], "is not a range of addresses"),
+        (&["--server", "10.0.0.0/28"], "overlap others"),
+        (&["--size", "9999"], "write a number from 60 to 9230"),
+        (
+            &["--clients", "10.0.0.0/8", "--clients", "10.1.0.0/16"],
+            "give one of each",
+        ),
+        (&["--fragments", "10"], "--fragments needs a service of UDP"),
+        (&["--rate", "0"], "--rate 0 sends nothing"),
+        (&["--duration", "-1"], "unexpected argument"),
+        (&["--duration", "x"], "write seconds, like 10 or 0.5"),
+        (
+            &["--loss-max", "101"],
+            "--loss-max is a percentage from 0 to 100, not 101",
+        ),
+        (&["--ttl", "1"], "write 2 or more"),
+        (&["--director", "10.0.0.1"], "cannot be used with"),
+    ] {
+        let output = pktgen(more);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{more:?}: {}",
+            stderr(&output)
+        );
+        let text = stderr(&output);
+        assert!(text.contains(complaint), "{more:?}: {text}");
+    }
 }

@@ -2,7 +2,7 @@
 //! director's MAC address to the last packet.
 //!
 //! A run has phases. *Resolving* asks for the director; *opening* sends the
-//! first packet of each flow, one after the other, and lets few be on their
+//! first packets of each flow, one after the other, and lets few be on their
 //! way; *warming up* and *measuring* send alike, but only what is made in the
 //! latter counts; *draining* waits for what is still on its way.
 mod receive;
@@ -120,8 +120,7 @@ pub struct Sent {
     pub flood: u64,
     /// Flows that gave way to new ones while it was measured.
     pub replaced: u64,
-    /// First packets of flows in the opening, and how many of them came back
-    /// by its end.
+    /// Packets of the opening, and how many of them came back by its end.
     pub opening: (u64, u64),
     /// Packets that a port had not taken by the end.
     pub unsent: u64,
@@ -163,7 +162,7 @@ pub enum Phase {
         /// When the next one is due.
         next: u64,
     },
-    /// Sends the first packet of each flow.
+    /// Sends the first packets of each flow.
     Opening,
     /// Sends without counting until this moment.
     WarmingUp {
@@ -502,7 +501,12 @@ impl<D: Driver> Pktgen<D> {
     /// How many packets the window lets out.
     fn room(&mut self, now: u64) -> usize {
         let limit = match self.phase {
-            Phase::Opening => Some(self.plan.options.window.unwrap_or(OPENING_WINDOW)),
+            Phase::Opening => {
+                let limit = self.plan.options.window.unwrap_or(OPENING_WINDOW);
+                let servers = u64::from(self.plan.servers.len().min(GREETED_MAX));
+                let more = self.checker.counts.packets.saturating_sub(servers);
+                Some(limit.min(u32::try_from(more + 1).unwrap_or(u32::MAX)))
+            }
             _ => self.plan.options.window,
         };
         let Some(limit) = limit else {
@@ -643,8 +647,13 @@ impl<D: Driver> Port<D> {
     }
 }
 
-/// Packets on their way in the opening.
+/// Packets on their way in the opening, at most. It begins with one at a time,
+/// until as many have come back as there are real servers, and goes on with one
+/// more for each that comes: the director has to ask for each real server, and
+/// keeps few packets meanwhile.
 const OPENING_WINDOW: u32 = 256;
+/// With more real servers than this it does not wait for each.
+const GREETED_MAX: u16 = 4096;
 /// Questions for the director's MAC address, half a second apart.
 const QUESTIONS_MAX: u32 = 20;
 /// Longer latencies count as these.

@@ -350,6 +350,17 @@ impl Plan {
         self.packets_per_flow.is_none()
     }
 
+    /// How many packets of each lasting flow are sent before anything counts.
+    /// Of TCP two, as a connection that has seen a SYN only is not established.
+    pub(super) fn opening_rounds(&self) -> u32 {
+        let begins_with_syn = self.options.tcp == TcpTraffic::Established;
+        if begins_with_syn && !self.tcp_services.is_empty() {
+            2
+        } else {
+            1
+        }
+    }
+
     /// Identification of an IP packet that may come in fragments: among those
     /// of a client address each has its own, for as long as there are enough.
     #[inline]

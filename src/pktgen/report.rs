@@ -90,9 +90,9 @@ pub struct Flood {
 pub struct FlowCounts {
     /// At a time.
     pub concurrent: u32,
-    /// Of these, how many sent their first packet in the opening.
-    pub opened: u64,
-    /// How many of those packets did not come back.
+    /// Packets with which they were opened before anything counted.
+    pub opening_packets: u64,
+    /// How many of these did not come back.
     pub opening_lost: u64,
     /// Flows that gave way to new ones while it was measured.
     pub replaced: u64,
@@ -209,7 +209,7 @@ impl Report {
             },
             flows: FlowCounts {
                 concurrent: pktgen.plan().options.flows,
-                opened: sent.opening.0,
+                opening_packets: sent.opening.0,
                 opening_lost: sent.opening.0.saturating_sub(sent.opening.1),
                 replaced: sent.replaced,
                 packets_of_replaced: counts.of_replaced,
@@ -388,8 +388,8 @@ impl fmt::Display for Report {
         let flows = &self.flows;
         writeln!(
             f,
-            "flows      {} at a time, {} opened ({} lost), {} replaced",
-            flows.concurrent, flows.opened, flows.opening_lost, flows.replaced
+            "flows      {} at a time, opened by {} packets ({} lost), {} replaced",
+            flows.concurrent, flows.opening_packets, flows.opening_lost, flows.replaced
         )?;
         if let Some(latency) = &self.latency_us {
             writeln!(

@@ -37,8 +37,10 @@ struct Lane {
     step: u32,
     /// How many flows it has.
     flows: u32,
-    /// Flows that have sent their first packet.
-    opened: u32,
+    /// Packets of the opening that are left.
+    unopened: u64,
+    /// The flow that opens next.
+    opening: u32,
     /// The flow that is replaced next.
     replaced: u32,
 }
@@ -78,16 +80,32 @@ pub(super) struct Made {
     pub(super) flood: usize,
 }
 
+impl Lane {
+    /// Takes the flow that a cursor stands at, and moves the cursor on.
+    #[inline]
+    fn next(&mut self, cursor: impl Fn(&mut Self) -> &mut u32) -> u32 {
+        let flows = self.flows;
+        let cursor = cursor(self);
+        let place = *cursor;
+        *cursor = if place + 1 < flows { place + 1 } else { 0 };
+        place
+    }
+}
+
 impl Source {
     /// A source for so many transmit queues.
     pub(super) fn new(plan: &Plan, queues: u32) -> Self {
         let flows = plan.options.flows;
-        let lane = |first| Lane {
-            first,
-            step: queues,
-            flows: (flows.saturating_sub(first)).div_ceil(queues.max(1)),
-            opened: 0,
-            replaced: 0,
+        let lane = |first| {
+            let flows = flows.saturating_sub(first).div_ceil(queues.max(1));
+            Lane {
+                first,
+                step: queues,
+                flows,
+                unopened: u64::from(flows) * u64::from(plan.opening_rounds()),
+                opening: 0,
+                replaced: 0,
+            }
         };
         Self {
             shapes: Shapes::new(plan, plan.options.ttl),
@@ -104,10 +122,10 @@ impl Source {
         self.shapes.set_link(link);
     }
 
-    /// How many flows of a queue have not sent their first packet.
+    /// How many packets of the opening a queue has not sent.
     pub(super) fn unopened(&self, queue: usize) -> usize {
-        let lane = self.lanes.get(queue);
-        lane.map_or(0, |lane| (lane.flows - lane.opened) as usize)
+        let left = self.lanes.get(queue).map_or(0, |lane| lane.unopened);
+        usize::try_from(left).unwrap_or(usize::MAX)
     }
 
     /// Adds packets to a burst, as many as were ordered and as there are
@@ -150,12 +168,10 @@ impl Source {
         for number in 0..order.packets.min(BATCH_LEN) {
             let is_new = number < order.new_flows;
             let place = if order.is_opening {
-                lane.opened += 1;
-                lane.opened - 1
+                lane.unopened = lane.unopened.saturating_sub(1);
+                lane.next(|lane| &mut lane.opening)
             } else if is_new {
-                let place = lane.replaced;
-                lane.replaced = if place + 1 < lane.flows { place + 1 } else { 0 };
-                place
+                lane.next(|lane| &mut lane.replaced)
             } else {
                 self.random.u32(..lane.flows)
             };

@@ -19,6 +19,7 @@ mod lifecycle;
 mod narrow_path;
 mod neighbors;
 mod observation;
+mod pktgen;
 mod ports;
 mod reload;
 mod support;
