@@ -76,6 +76,9 @@ pub struct WorkerCounters {
     pub connections_expired: Counter,
     /// Connections that gave way to new ones in a full table.
     pub connections_evicted: Counter,
+    /// Packets of hashing services that were forwarded without a connection,
+    /// for which there was no room.
+    pub untracked: Counter,
     /// Persistence templates that ended early to make room.
     pub templates_evicted: Counter,
     /// Connections of persistent services for which there was no room for a
@@ -124,6 +127,7 @@ impl WorkerCounters {
             connections_opened: Counter::default(),
             connections_expired: Counter::default(),
             connections_evicted: Counter::default(),
+            untracked: Counter::default(),
             templates_evicted: Counter::default(),
             templates_full: Counter::default(),
             connections: Counter::default(),

@@ -413,6 +413,11 @@ const WORK: &[(&str, ReadCounter, &str)] = &[
         |c| &c.connections_evicted,
         "connections that gave way to new ones in a full table",
     ),
+    (
+        "untracked",
+        |c| &c.untracked,
+        "packets forwarded by hash alone, as there was no room for their connection",
+    ),
 ];
 
 /// What workers count of persistence templates.

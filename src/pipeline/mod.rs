@@ -63,6 +63,9 @@ pub struct Pipeline<D: Driver> {
     templates_expired: CoarseTime,
     reassembly: Reassembly<Received<D::Packet>>,
     peers: Peers<D::Packet>,
+    /// Until when packets of hashing services are forwarded without a
+    /// connection, since there was no room for some.
+    untracked_until: Option<CoarseTime>,
     /// Whether the packet at hand has gone round the workers already.
     everybody_was_asked: bool,
 }
@@ -105,6 +108,7 @@ impl<D: Driver> Pipeline<D> {
             templates_expired: CoarseTime::default(),
             reassembly: Reassembly::new(hash_key),
             peers,
+            untracked_until: None,
             everybody_was_asked: false,
         }
     }

@@ -14,9 +14,11 @@ use crate::{
         transition,
     },
     flow::{Endpoints, FlowHash},
-    forwarding::{FTP_DATA_PORT, Presence, RealServerIndex, ServiceAddress, ServiceIndex},
+    forwarding::{
+        FTP_DATA_PORT, Presence, RealServerIndex, ServiceAddress, ServiceForwarding, ServiceIndex,
+    },
     io::Driver,
-    scheduler::Request,
+    scheduler::{Request, SchedulerKind},
     service::{Protocol, Tunables},
     wire::{icmpv6::Icmpv6Header, ipv6::Ipv6Header, tcp::TcpFlags},
 };
@@ -59,6 +61,8 @@ struct Picked {
     /// counts a connection and keeps none, so that neither loads nor
     /// thresholds know of it.
     one_packet: bool,
+    /// Whether the same client comes to the same server without a connection.
+    by_hash: bool,
 }
 
 impl<D: Driver> Pipeline<D> {
@@ -164,7 +168,9 @@ impl<D: Driver> Pipeline<D> {
                 Protocol::Udp => true,
             };
         match service {
-            Some((index, _)) if may_open => self.pick(index, &endpoints, now),
+            Some((index, service)) if may_open || self.is_untracked(service, now) => {
+                self.pick(index, &endpoints, now)
+            }
             _ => Err(Exit::Punt(PuntReason::Local)),
         }
     }
@@ -203,6 +209,7 @@ impl<D: Driver> Pipeline<D> {
                 server: server.ok_or(without_server)?,
                 template: None,
                 one_packet,
+                by_hash: goes_by_hash(service),
             });
         };
         let attached = persistence::attach(
@@ -218,6 +225,7 @@ impl<D: Driver> Pipeline<D> {
             server: RealServerIndex(attached.server),
             template: attached.template,
             one_packet,
+            by_hash: false,
         })
     }
 
@@ -238,8 +246,22 @@ impl<D: Driver> Pipeline<D> {
         let opened = self.open(picked, flow, beginning, now);
         if opened.is_err() {
             self.release(picked.template, now);
+            if picked.by_hash {
+                self.counters.untracked.add(1);
+                let established = self.state.timeouts.of(State::Established);
+                self.untracked_until = Some(now + established);
+                return Ok(());
+            }
         }
         opened
+    }
+
+    /// Whether a packet that may not open a connection can be one of a flow
+    /// that there was no room for. Such a flow lives no longer than it would
+    /// have with a connection.
+    fn is_untracked(&self, service: &ServiceForwarding, now: CoarseTime) -> bool {
+        let is_time = |until: CoarseTime| !now.has_reached(until);
+        self.untracked_until.is_some_and(is_time) && goes_by_hash(service)
     }
 
     /// Opens a connection.
@@ -505,6 +527,15 @@ impl<D: Driver> Pipeline<D> {
         self.begin(&picked, &flow, (state, timeout), now)?;
         Ok(picked.server)
     }
+}
+
+/// Whether a service's scheduler alone tells a client's server.
+fn goes_by_hash(service: &ServiceForwarding) -> bool {
+    let is_hashing = matches!(
+        service.options.scheduler,
+        SchedulerKind::Sh | SchedulerKind::Mh
+    );
+    is_hashing && service.options.persistence.is_none()
 }
 
 #[inline]

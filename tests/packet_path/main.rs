@@ -24,6 +24,7 @@ mod fragments;
 mod fragments_ipv6;
 mod frames;
 mod frames_ipv6;
+mod full_table;
 mod golden;
 #[cfg(feature = "dpdk")]
 mod golden_dpdk;
