@@ -1,5 +1,5 @@
 //! Stamps the details of the version: `pointsman 0.1.0 (commit 1a2b3c4d5e6f,
-//! DPDK 22.11.11)`. Works without git and in an unpacked archive; what is not
+//! DPDK 22.11.11, dynamic)`. Works without git and in an unpacked archive; what is not
 //! known is left out.
 
 use std::{env, path::Path, process::Command};
@@ -7,6 +7,7 @@ use std::{env, path::Path, process::Command};
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=DEP_DPDK_VERSION");
+    println!("cargo::rerun-if-env-changed=DEP_DPDK_LINK");
 
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let commit = commit().map(|commit| format!("commit {commit}"));
@@ -15,7 +16,8 @@ fn main() {
         |_| "without DPDK".to_owned(),
         |version| format!("DPDK {version}"),
     );
-    let details: Vec<String> = commit.into_iter().chain([dpdk]).collect();
+    let link = env::var("DEP_DPDK_LINK").ok();
+    let details: Vec<String> = commit.into_iter().chain([dpdk]).chain(link).collect();
     println!(
         "cargo::rustc-env=POINTSMAN_VERSION_DETAILS={version} ({})",
         details.join(", ")

@@ -1,21 +1,23 @@
 //! Finds libdpdk, binds the headers and compiles the shim.
 //!
-//! Hands `DEP_DPDK_VERSION` to the build script of the crate above.
+//! Hands `DEP_DPDK_VERSION` and `DEP_DPDK_LINK` to the build script of the crate
+//! above.
+
+mod link;
 
 use std::{
     env,
     panic::{catch_unwind, set_hook, take_hook},
     path::PathBuf,
-    process::exit,
+    process::{Command, exit},
 };
 
 use bindgen::callbacks::{ItemInfo, ParseCallbacks};
 
+use link::Link;
+
 /// The oldest release that has all that is bound here.
 const OLDEST_VERSION: &str = "22.11";
-
-/// Drivers with calls of their own; `pkg-config --libs libdpdk` leaves them out.
-const DRIVER_LIBRARIES: [&str; 2] = ["rte_net_ring", "rte_bus_vdev"];
 
 const FUNCTIONS: &str = "dpdk_shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte_strerror|rte_version\
     |rte_thread_(un)?register|rte_get_tsc_hz|rte_socket_id\
@@ -38,7 +40,13 @@ const OPAQUE: &str = "rte_mbuf|rte_mempool|rte_ring|rte_device|rte_eth_dev\
     |rte_arp_ipv4|rte_arp_hdr|rte_l2tpv2_combined_msg_hdr";
 
 fn main() {
-    for file in ["build.rs", "src/wrapper.h", "src/shim.h", "src/shim.c"] {
+    for file in [
+        "build.rs",
+        "link.rs",
+        "src/wrapper.h",
+        "src/shim.h",
+        "src/shim.c",
+    ] {
         println!("cargo::rerun-if-changed={file}");
     }
     let cflags = find_libdpdk();
@@ -48,8 +56,10 @@ fn main() {
 
 /// Has libdpdk linked, and returns the flags for compilers of its headers.
 fn find_libdpdk() -> Vec<String> {
+    let link = Link::wanted();
     let found = pkg_config::Config::new()
         .atleast_version(OLDEST_VERSION)
+        .cargo_metadata(link == Link::Dynamic)
         .probe("libdpdk");
     let library = found.unwrap_or_else(|_| {
         // An older release is as good as none, but another thing to be told.
@@ -68,23 +78,28 @@ fn find_libdpdk() -> Vec<String> {
             ),
         }
     });
-    for name in DRIVER_LIBRARIES {
-        println!("cargo::rustc-link-lib={name}");
-    }
+    link.add_libraries();
     println!("cargo::metadata=VERSION={}", library.version);
+    println!("cargo::metadata=LINK={}", link.name());
 
     // The crate does not hand on everything: `-include rte_config.h` and
     // `-march`, without which the layouts come out different, are missing.
+    pkg_config(&["--cflags", "libdpdk"])
+}
+
+/// The words that pkg-config answers.
+fn pkg_config(arguments: &[&str]) -> Vec<String> {
     let executable = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".to_owned());
-    let output = std::process::Command::new(executable)
-        .args(["--cflags", "libdpdk"])
-        .output();
+    let output = Command::new(executable).args(arguments).output();
     match output {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
             .split_whitespace()
             .map(str::to_owned)
             .collect(),
-        _ => fail("pkg-config found libdpdk but does not tell its compiler flags"),
+        _ => fail(&format!(
+            "pkg-config found libdpdk but fails at \"pkg-config {}\"; run that to see why",
+            arguments.join(" ")
+        )),
     }
 }
 

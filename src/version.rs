@@ -5,7 +5,7 @@
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The version with its commit and DPDK, as far as they are known: "0.1.0
-/// (commit 1a2b3c4d5e6f, DPDK 22.11.11)".
+/// (commit 1a2b3c4d5e6f, DPDK 22.11.11, dynamic)".
 pub const LONG_VERSION: &str = match option_env!("POINTSMAN_VERSION_DETAILS") {
     Some(details) => details,
     None => VERSION,
