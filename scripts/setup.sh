@@ -15,7 +15,11 @@ set -euo pipefail
 source "$(dirname "$0")/lib/common.sh"
 
 BUILD_PACKAGES=(build-essential clang dpdk dpdk-dev libclang-dev libdpdk-dev pkg-config)
-TEST_PACKAGES=(curl ethtool iproute2 nginx-light procps python3-scapy shellcheck tcpdump tshark wrk)
+TEST_PACKAGES=(curl ethtool iproute2 lua5.4 nginx-light procps python3-pip python3-scapy shellcheck tcpdump
+    tshark wrk)
+# Client library of TRex, which Debian has not; tests of its profiles load it.
+TREX_CLIENT=lbr-trex-client==3.4.0
+TREX_FOLDER=$STATE/trex-client
 INSTALLED=$STATE/setup.packages
 POLICY=/usr/sbin/policy-rc.d
 
@@ -28,6 +32,7 @@ main() {
     local packages=("${BUILD_PACKAGES[@]}")
     [ "$tests" = no ] || packages+=("${TEST_PACKAGES[@]}")
     install_packages "${packages[@]}"
+    [ "$tests" = no ] || install_trex_client
     [ "$hugepages" = no ] || reserve_hugepages
     [ "$build" = no ] || build
 }
@@ -90,6 +95,12 @@ disable_nginx() {
         warn "nginx may start with the machine: systemctl disable nginx"
 }
 
+install_trex_client() {
+    [ ! -d "$TREX_FOLDER/lbr_trex_client" ] || return 0
+    run_as_root /usr/bin/python3 -m pip install --quiet --no-deps --target "$TREX_FOLDER" $TREX_CLIENT ||
+        warn "no client library of TRex: tests of its profiles are skipped"
+}
+
 reserve_hugepages() {
     local file=$SYSFS/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages pages available
     if [ ! -e "$file" ]; then
@@ -125,6 +136,7 @@ undo() {
     local options=()
     [ "$DRY_RUN" = no ] || options=(--dry-run)
     "$ROOT/scripts/hugepages.sh" undo "${options[@]}"
+    [ ! -d "$TREX_FOLDER" ] || run_as_root rm -rf "$TREX_FOLDER"
     if [ ! -s "$INSTALLED" ]; then
         say "no packages were installed by this script"
         return

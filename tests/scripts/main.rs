@@ -1,8 +1,13 @@
 //! The shell scripts against a made-up machine: a tree in the place of /sys,
 //! /proc and /etc, and stubs in the place of commands that change things.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod machine;
+mod pktgen;
 mod test_sh;
 
 use std::{fs, os::unix::fs::symlink, path::Path};
