@@ -24,13 +24,14 @@ const BOUND_DRIVERS: [&str; 2] = ["rte_net_ring", "rte_bus_vdev"];
 /// Drivers that a static program has, if this DPDK was built with them: those of
 /// NICs in servers and clouds, and software ports. None is referred to by name;
 /// each registers itself from a constructor.
-const STATIC_DRIVERS: [&str; 36] = [
+const STATIC_DRIVERS: [&str; 37] = [
     // Buses, pools, and what drivers share.
     "rte_bus_auxiliary",
     "rte_bus_pci",
     "rte_bus_vdev",
     "rte_bus_vmbus",
     "rte_common_iavf",
+    "rte_common_ionic",
     "rte_common_mlx5",
     "rte_mempool_ring",
     "rte_mempool_stack",
