@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod dpdk_next;
 mod machine;
 mod pktgen;
 mod test_sh;
