@@ -121,6 +121,7 @@ impl DpdkPort {
         let handle = Handle {
             id: device.id,
             pool: pool.clone(),
+            rss_key: plan.rss_key(),
             eal: eal.clone(),
         };
         handle.start(&plan)?;
@@ -244,7 +245,7 @@ impl<'a> Plan<'a> {
 
     /// The hash key in the length that the device wants, if it says. What is
     /// beyond the 40th byte is not used for IPv4 and IPv6 (RSS hashes 36 bytes).
-    fn rss_key(&self) -> Vec<u8> {
+    fn rss_key(&self) -> Box<[u8]> {
         let key = &self.settings.rss_key;
         let len = match usize::from(self.info.hash_key_size) {
             0 => key.len(),
@@ -279,6 +280,9 @@ pub(super) struct Handle {
     id: u16,
     /// The receive queues hold packets of it until the port is closed.
     pool: DpdkPool,
+    /// DPDK keeps a pointer to it, and drivers read it whenever they start the
+    /// port (`igb_rss_configure` in `igb_rxtx.c`).
+    rss_key: Box<[u8]>,
     eal: Eal,
 }
 
@@ -329,7 +333,6 @@ impl Handle {
 
     fn configure(&self, plan: &Plan<'_>) -> Result<(), PortError> {
         let settings = plan.settings;
-        let mut key = plan.rss_key();
         let mut conf = rte_eth_conf::default();
         conf.rxmode.mtu = u32::from(plan.device_mtu);
         conf.rxmode.offloads = plan.rx_offloads;
@@ -338,12 +341,13 @@ impl Handle {
         if plan.rss_flows != 0 {
             conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
             let rss = &mut conf.rx_adv_conf.rss_conf;
-            rss.rss_key = key.as_mut_ptr();
-            rss.rss_key_len = u8::try_from(key.len()).unwrap_or(u8::MAX);
+            // Only ever read, despite its type.
+            rss.rss_key = self.rss_key.as_ptr().cast_mut();
+            rss.rss_key_len = u8::try_from(self.rss_key.len()).unwrap_or(u8::MAX);
             rss.rss_hf = plan.rss_flows;
         }
-        // SAFETY: the device is not started; `conf` and the key that it points
-        // to are read during the call, and DPDK copies what it keeps.
+        // SAFETY: the device is not started; `conf` is copied, and the key that
+        // it points to lives as long as `self`, which closes the port.
         let result = unsafe {
             dpdk_sys::rte_eth_dev_configure(
                 self.id,
