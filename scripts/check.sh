@@ -45,7 +45,7 @@ check_scripts() {
         warn "shellcheck is missing: scripts/setup.sh --tests installs it"
         return 1
     fi
-    shellcheck -x scripts/*.sh scripts/lib/*.sh .ci/run
+    shellcheck -x scripts/*.sh scripts/lib/*.sh scripts/vm-lab/*.sh .ci/run
 }
 
 step format cargo fmt --all --check

@@ -123,7 +123,7 @@ script_step() {
     local script
     say "== scripts"
     [ "$DRY_RUN" = no ] || return 0
-    for script in scripts/*.sh scripts/lib/*.sh .ci/run; do
+    for script in scripts/*.sh scripts/lib/*.sh scripts/vm-lab/*.sh .ci/run; do
         if has shellcheck; then
             check "shellcheck $script" shellcheck -x "$script"
         else

@@ -1,0 +1,151 @@
+"""The emulated machine: QEMU, and commands that are run in it."""
+
+import ctypes
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+BOOT_SECONDS = 60
+COMMAND_SECONDS = 60
+
+IOMMU = ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]
+
+
+def end_with_parent():
+    """However this program ends, QEMU does not stay behind (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class LabError(Exception):
+    """The lab itself does not work: nothing is known of the director."""
+
+
+class Machine:
+    """One start of the machine. Its files are in a folder that goes with it."""
+
+    def __init__(self, root, cache, iommu, devices):
+        self.root, self.cache, self.iommu, self.devices = Path(root), Path(cache), iommu, devices
+        self.folder = Path(tempfile.mkdtemp(prefix="pointsman-vm-lab-"))
+        self.out = self.folder / "out"
+        self.out.mkdir()
+        self.process = None
+        self.agent = None
+        self.commands = 0
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        agent = self.folder / "agent"
+        with open(self.folder / "qemu.log", "wb") as log:
+            self.process = subprocess.Popen(
+                self.arguments(agent),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent,
+            )
+        deadline = time.monotonic() + BOOT_SECONDS
+        self.agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        while True:
+            try:
+                self.agent.connect(str(agent))
+                break
+            except OSError:
+                self.must_run()
+                if time.monotonic() > deadline:
+                    raise LabError("QEMU does not take connections")
+                time.sleep(0.05)
+        self.lines = b""
+        if self.line(deadline) != "ready":
+            raise LabError("the machine did not start:\n" + self.console())
+
+    def arguments(self, agent):
+        words = ["console=ttyS0", "quiet", "panic=-1", "mitigations=off", "random.trust_cpu=on"]
+        words += [f"lab_root={self.root}", f"lab_cache={self.cache}"]
+        machine = []
+        if self.iommu:
+            words += ["intel_iommu=on", "iommu=pt"]
+            machine = IOMMU
+        share = "local,security_model=none"
+        return [
+            str(self.cache / "qemu"), "-nodefaults", "-no-user-config", "-display", "none",
+            "-monitor", "none", "-no-reboot", "-machine", "q35", "-accel", "tcg,thread=multi",
+            "-cpu", "max", "-smp", "4", "-m", "2G", *machine,
+            "-kernel", str(self.cache / "kernel/boot/vmlinuz"),
+            "-initrd", str(self.cache / "initramfs.gz"), "-append", " ".join(words),
+            "-virtfs", f"{share},path=/,mount_tag=hostroot,readonly=on,multidevs=remap",
+            "-virtfs", f"{share},path={self.out},mount_tag=hostout",
+            "-device", "virtio-rng-pci",
+            "-serial", f"file:{self.folder}/console.log",
+            "-chardev", f"socket,id=agent,path={agent},server=on,wait=off",
+            "-serial", "chardev:agent",
+            *self.devices(self.folder),
+        ]  # fmt: skip
+
+    def run(self, command, seconds=COMMAND_SECONDS):
+        """Runs a command of bash. Returns its exit code and what it printed."""
+        assert "\n" not in command
+        self.commands += 1
+        self.agent.sendall(f"{self.commands} {command}\n".encode())
+        answer = self.line(time.monotonic() + seconds)
+        if answer is None:
+            raise LabError(f"no answer within {seconds} s to: {command}\n{self.console()}")
+        number, code = answer.split()
+        assert int(number) == self.commands
+        return int(code), (self.out / f"{number}.out").read_text(errors="replace")
+
+    def line(self, deadline):
+        while b"\n" not in self.lines:
+            self.must_run()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self.agent.settimeout(min(left, 1))
+            try:
+                more = self.agent.recv(4096)
+            except TimeoutError:
+                continue
+            if not more:
+                self.process.wait(5)
+                self.must_run()
+            self.lines += more
+        line, _, self.lines = self.lines.partition(b"\n")
+        return line.decode().strip()
+
+    def must_run(self):
+        if self.process.poll() is not None:
+            raise LabError(f"QEMU ended with {self.process.returncode}:\n{self.console()}")
+
+    def console(self):
+        """The end of what QEMU and the kernel said."""
+        said = ""
+        for name in ("qemu.log", "console.log"):
+            path = self.folder / name
+            if path.exists():
+                said += path.read_text(errors="replace")[-2000:]
+        return said
+
+    def stop(self):
+        if self.agent:
+            self.agent.close()
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
