@@ -24,15 +24,17 @@ const FUNCTIONS: &str = "dpdk_shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte
     |rte_pktmbuf_pool_create|rte_pktmbuf_free_bulk|rte_mempool_(free|avail_count|in_use_count)\
     |rte_ring_(create|free)|rte_eth_from_rings\
     |rte_eth_dev_(get_port_by_name|get_name_by_port|info_get|configure|adjust_nb_rx_tx_desc|start\
-    |stop|close|default_mac_addr_set|get_mtu|set_mtu|socket_id)\
+    |stop|close|default_mac_addr_set|get_mtu|set_mtu|socket_id|rss_reta_(update|query)\
+    |rss_hash_conf_get|get_supported_ptypes|set_ptypes)|rte_eth_(rx|tx)_burst_mode_get\
     |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_(promiscuous_(en|dis)able|allmulticast_enable)\
     |rte_eth_stats_(get|reset)|rte_eth_find_next_owned_by";
 
 const VARIABLES: &str = "CONST_.*|rte_eth_fp_ops|RTE_MAX_ETHPORTS|RTE_MAX_LCORE\
-    |RTE_PKTMBUF_HEADROOM|RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_ETH_NAME_MAX_LEN\
+    |RTE_PKTMBUF_HEADROOM|RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_ETH_NAME_MAX_LEN|RTE_ETH_RETA_GROUP_SIZE\
     |RTE_MBUF_L[23]_LEN_BITS|RING_F_S[PC]_(ENQ|DEQ)";
 
-const TYPES: &str = "rte_eth_rx_mq_mode|rte_eth_dev_info|rte_eth_conf|rte_eth_stats";
+const TYPES: &str = "rte_eth_rx_mq_mode|rte_eth_dev_info|rte_eth_conf|rte_eth_stats\
+    |rte_eth_rss_conf|rte_eth_rss_reta_entry64|rte_eth_burst_mode";
 
 /// Only ever behind a pointer, or, for the last three, structures whose packing
 /// Rust cannot express (E0588).

@@ -120,6 +120,17 @@ def first_packet(case):
     case.forward([client.ip(id=case.next_identification()) / client.tcp("S")])
 
 
+def offloads(case):
+    """What the NIC can do is found and named, and it takes what it is told."""
+    port = case.director.show("ports")[0]
+    found = port["capabilities"]
+    table = found.pop("redirection_len")
+    names = sorted(name for name, has in found.items() if has)
+    expect(names == sorted(case.nic.abilities), "found", names)
+    expect(table == case.nic.reta_len, f"a redirection table of {table}")
+    expect(" WARN " not in case.director.log(), case.director.log())
+
+
 def answers_ping(case):
     expect(toeplitz(b"\0" * 12) == 0, "the hash is wrong")
     for address in (PORT_ADDRESS, VIP):
@@ -267,7 +278,7 @@ def bad_checksums(case):
     expect(after - before == count, f"{after - before} of {count} were counted")
 
 
-CHECKS = [first_packet, answers_ping, flows, bad_checksums]
+CHECKS = [offloads, first_packet, answers_ping, flows, bad_checksums]
 # Errors first: fragments leave notes by which a later flow may be asked about
 # and opened elsewhere (docs/packet-path.md).
 OWNER_CHECKS = [icmp_errors, owners]

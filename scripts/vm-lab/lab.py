@@ -28,6 +28,8 @@ class Nic:
     # Whether it spreads flows over its queues, by a table of this length.
     spreads: bool = False
     reta_len: int = 0
+    # What the director finds that it can do.
+    abilities: tuple = ()
 
     @property
     def address(self):
@@ -55,14 +57,17 @@ class Nic:
         ]
 
 
+CHECKSUMS = ("rx_ipv4_checksum", "tx_ipv4_checksum")
 NICS = [
-    Nic("igb", "igb", "igb", 0x0B, workers=4, spreads=True, reta_len=128),
-    Nic("e1000e", "e1000e", "e1000e", 0x0C, workers=2),
+    Nic("igb", "igb", "igb", 0x0B, 4, spreads=True, reta_len=128,
+        abilities=(*CHECKSUMS, "rss", "rss_hash", "packet_types")),
+    Nic("e1000e", "e1000e", "e1000e", 0x0C, 2, abilities=CHECKSUMS),
     # On a socket it has one queue.
-    Nic("virtio-net", "virtio-net-pci", "virtio_net", 0x0D, workers=1),
+    Nic("virtio-net", "virtio-net-pci", "virtio_net", 0x0D, 1),
     # Says that it does RSS, and gives all to the first queue.
-    Nic("vmxnet3", "vmxnet3", "vmxnet3", 0x0E, workers=2),
-]
+    Nic("vmxnet3", "vmxnet3", "vmxnet3", 0x0E, 2,
+        abilities=("rss", "rss_hash", "packet_types")),
+]  # fmt: skip
 # Two NICs that the IOMMU cannot tell apart.
 SHARED_GROUP = ["-device", "pcie-pci-bridge,id=bridge,addr=0x10"] + [
     word for slot in (1, 2) for word in ("-device", f"e1000,bus=bridge,addr={slot},romfile=")

@@ -192,6 +192,7 @@ impl<D: Driver> Management<D> {
             .map(|(port, network)| {
                 let description = port.description();
                 let link = port.link();
+                let burst_modes = port.burst_modes();
                 PortStatus {
                     name: description.name.clone(),
                     device: description.device.clone(),
@@ -205,6 +206,8 @@ impl<D: Driver> Management<D> {
                     rx_queues: description.rx_queues,
                     tx_queues: description.tx_queues,
                     capabilities: description.capabilities,
+                    rx_burst_mode: burst_modes.receive,
+                    tx_burst_mode: burst_modes.transmit,
                     statistics: port.statistics(),
                     addresses: network.addresses.clone(),
                 }

@@ -308,9 +308,16 @@ pub struct PortStatus {
     pub rx_queues: u16,
     /// Transmit queues in use.
     pub tx_queues: u16,
-    /// What it does in hardware.
+    /// What it does in hardware: what is false is done in software, but for
+    /// `rss_hash` and `packet_types`, which nobody needs.
     #[serde(with = "PortCapabilitiesFields")]
     pub capabilities: PortCapabilities,
+    /// How its driver receives ("Vector AVX2"), if it tells.
+    #[serde(default)]
+    pub rx_burst_mode: Option<String>,
+    /// How its driver sends, if it tells.
+    #[serde(default)]
+    pub tx_burst_mode: Option<String>,
     /// What it counted.
     #[serde(with = "PortStatisticsFields")]
     pub statistics: PortStatistics,
@@ -462,6 +469,13 @@ struct PortCapabilitiesFields {
     tx_fast_free: bool,
     rx_ipv4_checksum: bool,
     rss: bool,
+    // Unknown to directors before these were named.
+    #[serde(default)]
+    redirection_len: u16,
+    #[serde(default)]
+    rss_hash: bool,
+    #[serde(default)]
+    packet_types: bool,
 }
 
 /// Fields of [`PortStatistics`], which itself stays free of serde.
@@ -559,6 +573,8 @@ mod tests {
                 rss: true,
                 ..PortCapabilities::default()
             },
+            rx_burst_mode: Some("Vector AVX2".to_owned()),
+            tx_burst_mode: None,
             statistics: PortStatistics {
                 rx_packets: 7,
                 ..PortStatistics::default()

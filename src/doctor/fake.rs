@@ -209,7 +209,10 @@ pub(super) fn running() -> RunningDirector {
                 tx_fast_free: true,
                 rx_ipv4_checksum: true,
                 rss: true,
+                ..PortCapabilities::default()
             },
+            rx_burst_mode: None,
+            tx_burst_mode: None,
             statistics: PortStatistics::default(),
             addresses: Vec::new(),
         }],

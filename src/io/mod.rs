@@ -149,6 +149,21 @@ pub trait Port: Send + Debug {
 
     /// Counters of the port since it was started.
     fn statistics(&self) -> PortStatistics;
+
+    /// By which of its ways the driver receives and sends. Nothing where there
+    /// is one way only.
+    fn burst_modes(&self) -> BurstModes {
+        BurstModes::default()
+    }
+}
+
+/// How a driver receives and sends, as it says it: "Vector AVX2".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BurstModes {
+    /// Of the first receive queue, if the driver tells.
+    pub receive: Option<String>,
+    /// Of the first transmit queue, if the driver tells.
+    pub transmit: Option<String>,
 }
 
 /// What a started port is.
@@ -185,10 +200,19 @@ pub struct PortCapabilities {
     pub tx_ipv4_checksum: bool,
     /// Frees transmitted packets of one pool quickly (`MBUF_FAST_FREE`).
     pub tx_fast_free: bool,
-    /// Marks received packets whose IPv4 header checksum is wrong.
+    /// Says of received packets whether the checksum of their IPv4 header is
+    /// right.
     pub rx_ipv4_checksum: bool,
     /// Spreads received flows over queues by address and L4 port.
     pub rss: bool,
+    /// Entries of the table by which RSS finds the queue; 0 when there is none
+    /// that could be set.
+    pub redirection_len: u16,
+    /// Could hand over the hash of each packet. Not used: connections are found
+    /// by a hash with a key that nobody outside knows.
+    pub rss_hash: bool,
+    /// Could say what each packet is. Not used: the headers are read anyway.
+    pub packet_types: bool,
 }
 
 /// State of the link of a port.

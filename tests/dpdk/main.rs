@@ -373,6 +373,10 @@ fn workers_are_registered_and_have_queues_of_their_own() {
             );
             let pool = pool(&eal, 4095);
             let port = DpdkPort::configure(&eal, &settings("net_null0", 2), &pool).unwrap();
+            // It has a redirection table, on paper, and shows what it was told.
+            let capabilities = port.port.description().capabilities;
+            assert!(capabilities.rss);
+            assert_eq!(capabilities.redirection_len, 128);
             assert_eq!((port.rx_queues.len(), port.tx_queues.len()), (2, 2));
             let both_registered = Barrier::new(2);
             let lcores: BTreeSet<u32> = thread::scope(|scope| {

@@ -105,6 +105,7 @@ fn port(port: &PortStatus) -> String {
          \x20   device     {device} ({driver}), {rx_queues} receive and {tx_queues} transmit queues\n\
          \x20   addresses  {addresses}\n\
          \x20   offloads   {offloads}\n\
+         {bursts}\
          \x20   received   {rx_packets} packets, {rx_bytes}; {missed} missed, {rx_errors} errors, \
          {no_buffer} without buffer\n\
          \x20   sent       {tx_packets} packets, {tx_bytes}; {tx_errors} errors",
@@ -120,7 +121,8 @@ fn port(port: &PortStatus) -> String {
         } else {
             addresses.join(", ")
         },
-        offloads = offloads(port.capabilities),
+        offloads = offloads(port.capabilities, port.rx_queues).join("\n               "),
+        bursts = burst_modes(port),
         rx_packets = statistics.rx_packets,
         rx_bytes = bytes(statistics.rx_bytes),
         missed = statistics.rx_missed,
@@ -132,26 +134,73 @@ fn port(port: &PortStatus) -> String {
     )
 }
 
-fn offloads(capabilities: PortCapabilities) -> String {
+/// What the NIC does, what is done in its place, and what it could do besides.
+fn offloads(capabilities: PortCapabilities, rx_queues: u16) -> Vec<String> {
     let PortCapabilities {
         tx_ipv4_checksum,
         tx_fast_free,
         rx_ipv4_checksum,
         rss,
+        redirection_len,
+        rss_hash,
+        packet_types,
     } = capabilities;
-    let present: Vec<_> = [
-        (rss, "RSS"),
+    let rss_name = match redirection_len {
+        0 => "RSS".to_owned(),
+        len => format!("RSS (table of {len})"),
+    };
+    let names = [
         (rx_ipv4_checksum, "receive IPv4 checksum"),
         (tx_ipv4_checksum, "transmit IPv4 checksum"),
         (tx_fast_free, "fast free"),
+    ];
+    let of = |wanted: bool| {
+        names
+            .iter()
+            .filter(move |(has, _)| *has == wanted)
+            .map(|(_, name)| *name)
+    };
+    let hardware: Vec<_> = rss
+        .then_some(rss_name.as_str())
+        .into_iter()
+        .chain(of(true))
+        .collect();
+    let software: Vec<_> = of(false).collect();
+    let unused: Vec<_> = [(rss_hash, "RSS hash"), (packet_types, "packet types")]
+        .into_iter()
+        .filter_map(|(has, name)| has.then_some(name))
+        .collect();
+    // With one queue there is nothing to spread.
+    let missing = if rss || rx_queues <= 1 {
+        Vec::new()
+    } else {
+        vec!["RSS"]
+    };
+    [
+        ("in hardware", hardware),
+        ("in software", software),
+        ("missing", missing),
+        ("not used", unused),
     ]
     .into_iter()
-    .filter_map(|(has, name)| has.then_some(name))
+    .filter(|(_, names)| !names.is_empty())
+    .map(|(what, names)| format!("{what}: {}", names.join(", ")))
+    .collect()
+}
+
+/// The line about how the driver works, where it tells.
+fn burst_modes(port: &PortStatus) -> String {
+    let said: Vec<_> = [
+        ("receive", &port.rx_burst_mode),
+        ("transmit", &port.tx_burst_mode),
+    ]
+    .into_iter()
+    .filter_map(|(what, mode)| mode.as_ref().map(|mode| format!("{what} {mode}")))
     .collect();
-    if present.is_empty() {
-        "none; all in software".to_owned()
+    if said.is_empty() {
+        String::new()
     } else {
-        present.join(", ")
+        format!("    bursts     {}\n", said.join(", "))
     }
 }
 

@@ -1,14 +1,17 @@
 //! The devices that DPDK found, before they become ports.
 
-use std::ffi::{CStr, CString, c_int};
+use std::{
+    ffi::{CStr, CString, c_int},
+    ptr,
+};
 
 use dpdk_sys::{
     RTE_ETH_DEV_NO_OWNER, RTE_ETH_NAME_MAX_LEN, RTE_ETH_RSS_FRAG_IPV4, RTE_ETH_RSS_FRAG_IPV6,
     RTE_ETH_RSS_IPV4, RTE_ETH_RSS_IPV6, RTE_ETH_RSS_NONFRAG_IPV4_OTHER,
     RTE_ETH_RSS_NONFRAG_IPV4_TCP, RTE_ETH_RSS_NONFRAG_IPV4_UDP, RTE_ETH_RSS_NONFRAG_IPV6_OTHER,
     RTE_ETH_RSS_NONFRAG_IPV6_TCP, RTE_ETH_RSS_NONFRAG_IPV6_UDP, RTE_ETH_RX_OFFLOAD_IPV4_CKSUM,
-    RTE_ETH_TX_OFFLOAD_IPV4_CKSUM, RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE, RTE_MAX_ETHPORTS,
-    rte_eth_dev_info,
+    RTE_ETH_RX_OFFLOAD_RSS_HASH, RTE_ETH_TX_OFFLOAD_IPV4_CKSUM, RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE,
+    RTE_MAX_ETHPORTS, RTE_PTYPE_ALL_MASK, rte_eth_dev_info,
 };
 
 use super::{Eal, error_text};
@@ -101,7 +104,7 @@ impl AvailableDevice {
             rx_queues_max: info.max_rx_queues,
             tx_queues_max: info.max_tx_queues,
             mtu_max: info.max_mtu,
-            capabilities: capabilities_of(&info),
+            capabilities: capabilities_of(id, &info),
             id,
         })
     }
@@ -142,13 +145,26 @@ pub(super) fn mac_of(id: u16) -> MacAddr {
     MacAddr(mac.addr_bytes)
 }
 
-fn capabilities_of(info: &rte_eth_dev_info) -> PortCapabilities {
+fn capabilities_of(id: u16, info: &rte_eth_dev_info) -> PortCapabilities {
     PortCapabilities {
         tx_ipv4_checksum: info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM != 0,
         tx_fast_free: info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE != 0,
         rx_ipv4_checksum: info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM != 0,
         rss: rss_flows_of(info) != 0,
+        redirection_len: info.reta_size,
+        rss_hash: info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_RSS_HASH != 0,
+        packet_types: has_packet_types(id),
     }
+}
+
+/// Whether the driver can tell anything of packets. Asked without a place for
+/// the answer, DPDK says how many types there are, or why not.
+fn has_packet_types(id: u16) -> bool {
+    // SAFETY: checks the number itself; writes no more than 0 values.
+    let count = unsafe {
+        dpdk_sys::rte_eth_dev_get_supported_ptypes(id, RTE_PTYPE_ALL_MASK, ptr::null_mut(), 0)
+    };
+    count > 0
 }
 
 fn name_of(id: u16) -> Option<String> {

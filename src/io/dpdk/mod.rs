@@ -24,6 +24,7 @@ mod mempool;
 mod port;
 mod port_error;
 mod queue;
+mod rss;
 mod thread;
 
 pub use self::{

@@ -1,11 +1,15 @@
 //! Ports: devices set up and started for the director.
 
-use std::{ffi::c_int, sync::Arc};
+use std::{
+    ffi::{CStr, c_int},
+    ptr,
+    sync::Arc,
+};
 
 use dpdk_sys::{
     RTE_ETH_MQ_RX_NONE, RTE_ETH_MQ_RX_RSS, RTE_ETH_RX_OFFLOAD_IPV4_CKSUM,
-    RTE_ETH_TX_OFFLOAD_IPV4_CKSUM, RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE, rte_eth_conf,
-    rte_eth_dev_info, rte_eth_stats, rte_ether_addr,
+    RTE_ETH_TX_OFFLOAD_IPV4_CKSUM, RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE, RTE_PTYPE_UNKNOWN,
+    rte_eth_burst_mode, rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr,
 };
 
 use super::{
@@ -13,10 +17,11 @@ use super::{
     device::{device_info, mac_of, rss_flows_of},
     error_text,
     mempool::data_room_len,
+    rss::Rss,
 };
 use crate::{
     config::{Device, PortConfig},
-    io::{Link, Port, PortDescription, PortStatistics},
+    io::{BurstModes, Link, Port, PortCapabilities, PortDescription, PortStatistics},
     wire::ethernet::MacAddr,
 };
 
@@ -124,7 +129,7 @@ impl DpdkPort {
             rss_key: plan.rss_key(),
             eal: eal.clone(),
         };
-        handle.start(&plan)?;
+        let capabilities = handle.start(&plan)?;
         let handle = Arc::new(handle);
         // SAFETY: started with exactly these queues just now.
         let rx_queue = |queue| unsafe { DpdkRxQueue::new(Arc::clone(&handle), queue) };
@@ -134,12 +139,29 @@ impl DpdkPort {
             rx_queues: (0..settings.queues).map(rx_queue).collect(),
             tx_queues: (0..settings.queues).map(tx_queue).collect(),
             port: Self {
-                description: plan.description(),
+                description: plan.description(capabilities),
                 handle,
             },
         })
     }
 }
+
+impl DpdkPort {
+    /// What the driver says of the way by which it serves the first queue.
+    fn burst_mode(&self, ask: BurstModeFunction) -> Option<String> {
+        let mut mode = rte_eth_burst_mode::default();
+        // SAFETY: the port is started with this queue; fills `mode`.
+        if unsafe { ask(self.handle.id, 0, &raw mut mode) } != 0 {
+            return None;
+        }
+        let text: Vec<u8> = mode.info.iter().map(|&byte| byte.cast_unsigned()).collect();
+        let text = CStr::from_bytes_until_nul(&text).ok()?;
+        Some(text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
+    }
+}
+
+/// `rte_eth_rx_burst_mode_get` and its counterpart.
+type BurstModeFunction = unsafe extern "C" fn(u16, u16, *mut rte_eth_burst_mode) -> c_int;
 
 impl Port for DpdkPort {
     fn description(&self) -> &PortDescription {
@@ -172,6 +194,13 @@ impl Port for DpdkPort {
             tx_packets: stats.opackets,
             tx_bytes: stats.obytes,
             tx_errors: stats.oerrors,
+        }
+    }
+
+    fn burst_modes(&self) -> BurstModes {
+        BurstModes {
+            receive: self.burst_mode(dpdk_sys::rte_eth_rx_burst_mode_get),
+            transmit: self.burst_mode(dpdk_sys::rte_eth_tx_burst_mode_get),
         }
     }
 }
@@ -227,9 +256,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn description(&self) -> PortDescription {
-        let mut capabilities = self.device.capabilities;
-        capabilities.tx_fast_free = self.tx_offloads & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE != 0;
+    fn description(&self, capabilities: PortCapabilities) -> PortDescription {
         PortDescription {
             name: self.settings.name.clone(),
             device: self.settings.device_text(),
@@ -253,6 +280,19 @@ impl<'a> Plan<'a> {
         };
         key.iter().copied().cycle().take(len).collect()
     }
+}
+
+/// How flows come to the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spreading {
+    /// There is one queue, or the device cannot spread.
+    NotAsked,
+    /// By RSS with our key.
+    OwnKey,
+    /// By RSS with whatever key the device has.
+    DeviceKey,
+    /// The device refused RSS.
+    None,
 }
 
 impl PortSettings {
@@ -291,9 +331,11 @@ impl Handle {
         self.id
     }
 
-    fn start(&self, plan: &Plan<'_>) -> Result<(), PortError> {
+    /// Sets the device up and starts it. Returns what it really does.
+    fn start(&self, plan: &Plan<'_>) -> Result<PortCapabilities, PortError> {
         let settings = plan.settings;
-        self.configure(plan)?;
+        let spreading = self.configure(plan)?;
+        self.leave_out_packet_types(plan);
         self.set_mtu(plan)?;
         if let Some(mac) = settings.mac {
             self.set_mac(settings, mac)?;
@@ -306,7 +348,55 @@ impl Handle {
         self.set_filter(settings);
         // SAFETY: the port exists. Where it fails, counters go on.
         unsafe { dpdk_sys::rte_eth_stats_reset(self.id) };
-        Ok(())
+        let mut capabilities = plan.device.capabilities;
+        capabilities.tx_fast_free = plan.tx_offloads & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE != 0;
+        self.finish_spreading(plan, spreading, &mut capabilities);
+        Ok(capabilities)
+    }
+
+    /// Drivers put the type of each packet together at some cost. Most cannot
+    /// be told to leave it; nothing is lost then.
+    fn leave_out_packet_types(&self, plan: &Plan<'_>) {
+        if !plan.device.capabilities.packet_types {
+            return;
+        }
+        // SAFETY: the port exists; writes no more than 0 values.
+        let result = unsafe {
+            dpdk_sys::rte_eth_dev_set_ptypes(self.id, RTE_PTYPE_UNKNOWN, ptr::null_mut(), 0)
+        };
+        log::debug!(
+            "port {}: packet types left out: {}",
+            plan.settings.name,
+            error_text(result)
+        );
+    }
+
+    /// What RSS of the started port came to.
+    fn finish_spreading(
+        &self,
+        plan: &Plan<'_>,
+        spreading: Spreading,
+        capabilities: &mut PortCapabilities,
+    ) {
+        let key = match spreading {
+            Spreading::NotAsked => return,
+            Spreading::None => {
+                capabilities.rss = false;
+                capabilities.redirection_len = 0;
+                return;
+            }
+            Spreading::OwnKey => Some(&*self.rss_key),
+            Spreading::DeviceKey => None,
+        };
+        let rss = Rss {
+            port: &plan.settings.name,
+            id: self.id,
+            queues: plan.settings.queues,
+            flows: plan.rss_flows,
+            key,
+            table_len: plan.info.reta_size,
+        };
+        capabilities.redirection_len = rss.apply();
     }
 
     /// Frames to other MAC addresses are not for us, but those to groups are:
@@ -331,35 +421,61 @@ impl Handle {
         );
     }
 
-    fn configure(&self, plan: &Plan<'_>) -> Result<(), PortError> {
+    /// Configures the device, with as much of RSS as it takes.
+    fn configure(&self, plan: &Plan<'_>) -> Result<Spreading, PortError> {
         let settings = plan.settings;
+        let tries = if plan.rss_flows == 0 {
+            &[Spreading::NotAsked][..]
+        } else {
+            &[Spreading::OwnKey, Spreading::DeviceKey, Spreading::None]
+        };
+        let mut result = 0;
+        for &spreading in tries {
+            result = self.try_to_configure(plan, spreading);
+            if result >= 0 {
+                return Ok(spreading);
+            }
+            match spreading {
+                Spreading::OwnKey => log::warn!(
+                    "port {}: the device did not take RSS with our key ({}); trying its own",
+                    settings.name,
+                    error_text(result)
+                ),
+                Spreading::DeviceKey => log::warn!(
+                    "port {}: the device did not take RSS ({}); trying without",
+                    settings.name,
+                    error_text(result)
+                ),
+                Spreading::NotAsked | Spreading::None => {}
+            }
+        }
+        settings.check(
+            format!("be configured with {} queues", settings.queues),
+            result,
+        )?;
+        Ok(Spreading::None)
+    }
+
+    fn try_to_configure(&self, plan: &Plan<'_>, spreading: Spreading) -> c_int {
         let mut conf = rte_eth_conf::default();
         conf.rxmode.mtu = u32::from(plan.device_mtu);
         conf.rxmode.offloads = plan.rx_offloads;
         conf.txmode.offloads = plan.tx_offloads;
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_NONE;
-        if plan.rss_flows != 0 {
+        if matches!(spreading, Spreading::OwnKey | Spreading::DeviceKey) {
             conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
             let rss = &mut conf.rx_adv_conf.rss_conf;
-            // Only ever read, despite its type.
-            rss.rss_key = self.rss_key.as_ptr().cast_mut();
-            rss.rss_key_len = u8::try_from(self.rss_key.len()).unwrap_or(u8::MAX);
             rss.rss_hf = plan.rss_flows;
+            if spreading == Spreading::OwnKey {
+                // Only ever read, despite its type.
+                rss.rss_key = self.rss_key.as_ptr().cast_mut();
+                rss.rss_key_len = u8::try_from(self.rss_key.len()).unwrap_or(u8::MAX);
+            }
         }
+        let queues = plan.settings.queues;
         // SAFETY: the device is not started; `conf` is copied, and the key that
         // it points to lives as long as `self`, which closes the port.
-        let result = unsafe {
-            dpdk_sys::rte_eth_dev_configure(
-                self.id,
-                settings.queues,
-                settings.queues,
-                &raw const conf,
-            )
-        };
-        settings.check(
-            format!("be configured with {} queues", settings.queues),
-            result,
-        )
+        unsafe { dpdk_sys::rte_eth_dev_configure(self.id, queues, queues, &raw const conf) }
     }
 
     /// Software ports keep the MTU in the kernel's interface, which

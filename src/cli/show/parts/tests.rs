@@ -90,9 +90,14 @@ fn a_port_says_what_it_is_and_does() {
         tx_queues: 5,
         capabilities: PortCapabilities {
             rss: true,
+            redirection_len: 128,
             tx_fast_free: true,
+            rss_hash: true,
+            packet_types: true,
             ..Default::default()
         },
+        rx_burst_mode: Some("Vector AVX2".to_owned()),
+        tx_burst_mode: Some("Scalar".to_owned()),
         statistics: PortStatistics {
             rx_packets: 7,
             rx_bytes: 1536,
@@ -105,9 +110,34 @@ fn a_port_says_what_it_is_and_does() {
         "lan: link up at 10000 Mbit/s, MAC 02:00:00:00:00:fe, MTU 9000, VLAN 7, NUMA node 1\n\
          \x20   device     0000:01:00.0 (net_ixgbe), 4 receive and 5 transmit queues\n\
          \x20   addresses  192.0.2.1/24\n\
-         \x20   offloads   RSS, fast free\n\
+         \x20   offloads   in hardware: RSS (table of 128), fast free\n\
+         \x20              in software: receive IPv4 checksum, transmit IPv4 checksum\n\
+         \x20              not used: RSS hash, packet types\n\
+         \x20   bursts     receive Vector AVX2, transmit Scalar\n\
          \x20   received   7 packets, 1.50 KiB; 0 missed, 0 errors, 0 without buffer\n\
          \x20   sent       0 packets, 0 B; 0 errors"
+    );
+}
+
+#[test]
+fn what_a_port_lacks_is_done_in_software() {
+    assert_eq!(
+        offloads(PortCapabilities::default(), 2),
+        [
+            "in software: receive IPv4 checksum, transmit IPv4 checksum, fast free",
+            "missing: RSS",
+        ]
+    );
+    let all = PortCapabilities {
+        tx_ipv4_checksum: true,
+        tx_fast_free: true,
+        rx_ipv4_checksum: true,
+        rss: true,
+        ..Default::default()
+    };
+    assert_eq!(
+        offloads(all, 2),
+        ["in hardware: RSS, receive IPv4 checksum, transmit IPv4 checksum, fast free"]
     );
 }
 
