@@ -60,6 +60,7 @@ pub struct MemPacket {
     start: usize,
     end: usize,
     contiguous: bool,
+    has_good_checksum: bool,
     /// Length of what precedes the IPv4 header, and of that header.
     checksum_request: Option<(u8, u8)>,
     home: Arc<ArrayQueue<Box<[u8]>>>,
@@ -125,6 +126,10 @@ impl Packet for MemPacket {
         self.contiguous
     }
 
+    fn has_good_ipv4_checksum(&self) -> bool {
+        self.has_good_checksum
+    }
+
     fn offload_ipv4_checksum(&mut self, l2_len: u8, l3_len: u8) {
         self.checksum_request = Some((l2_len, l3_len));
     }
@@ -188,6 +193,7 @@ impl PacketPool for MemPool {
             start: HEADROOM_LEN,
             end: HEADROOM_LEN,
             contiguous: true,
+            has_good_checksum: false,
             checksum_request: None,
             home: Arc::clone(&self.free),
         })
@@ -407,6 +413,8 @@ impl MemNetwork {
             return false;
         };
         packet.contiguous = contiguous;
+        packet.has_good_checksum =
+            port.description.capabilities.rx_ipv4_checksum && has_good_checksum(frame);
         if port.rx.get(queue).is_none_or(|rx| rx.push(packet).is_err()) {
             count(&port.counters.rx_missed, 1);
             return false;
@@ -461,8 +469,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// RFC 1071, over a header of even length whose checksum field is 0. Apart from
-/// [`crate::wire`], so that it can tell when that is wrong.
+/// What a NIC says of a frame with at most one VLAN tag.
+fn has_good_checksum(frame: &[u8]) -> bool {
+    let Some([0x08, 0x00, packet @ ..] | [0x81, 0x00, _, _, 0x08, 0x00, packet @ ..]) =
+        frame.get(12..)
+    else {
+        return false;
+    };
+    let header_len = packet
+        .first()
+        .map_or(0, |first| usize::from(first & 0x0f) * 4);
+    match packet.get(..header_len) {
+        Some(header) if header_len >= 20 => internet_checksum(header) == 0,
+        _ => false,
+    }
+}
+
+/// RFC 1071, over a header of even length: its checksum if that field is 0, and
+/// else 0 if it is right. Apart from [`crate::wire`], so that it can tell when
+/// that is wrong.
 fn internet_checksum(header: &[u8]) -> u16 {
     let mut sum: u32 = header
         .as_chunks()

@@ -85,6 +85,12 @@ pub trait Packet: Send + Debug {
         true
     }
 
+    /// Whether the port that received this found the checksum of its IPv4
+    /// header right. `false` says nothing: it may be wrong, or nobody looked.
+    fn has_good_ipv4_checksum(&self) -> bool {
+        false
+    }
+
     /// Asks the NIC to fill in the checksum of the IPv4 header that stands
     /// `l2_len` bytes into the frame and is `l3_len` bytes long. Only called
     /// for ports with [`PortCapabilities::tx_ipv4_checksum`].

@@ -221,7 +221,7 @@ fn a_checksum_to_be_offloaded_is_zeroed_for_the_nic() {
         let mut expected = [0xaa; 60];
         expected[24..26].fill(0);
         assert_eq!(packet.bytes(), expected);
-        assert!(!packet.ipv4_checksum_is_wrong());
+        assert!(!packet.has_good_ipv4_checksum());
     });
 }
 

@@ -7,10 +7,11 @@
 use std::{fmt, mem, ptr::NonNull, slice};
 
 use dpdk_sys::{
-    RTE_MBUF_F_RX_IP_CKSUM_BAD, RTE_MBUF_F_RX_IP_CKSUM_MASK, RTE_MBUF_F_TX_IP_CKSUM,
-    RTE_MBUF_F_TX_IPV4, RTE_MBUF_L2_LEN_BITS, RTE_MBUF_OFFSET_BUF_ADDR, RTE_MBUF_OFFSET_BUF_LEN,
-    RTE_MBUF_OFFSET_DATA_LEN, RTE_MBUF_OFFSET_DATA_OFF, RTE_MBUF_OFFSET_NB_SEGS,
-    RTE_MBUF_OFFSET_OL_FLAGS, RTE_MBUF_OFFSET_PKT_LEN, RTE_MBUF_OFFSET_TX_OFFLOAD, rte_mbuf,
+    RTE_MBUF_F_RX_IP_CKSUM_GOOD, RTE_MBUF_F_RX_IP_CKSUM_MASK, RTE_MBUF_F_RX_OUTER_IP_CKSUM_BAD,
+    RTE_MBUF_F_TX_IP_CKSUM, RTE_MBUF_F_TX_IPV4, RTE_MBUF_L2_LEN_BITS, RTE_MBUF_OFFSET_BUF_ADDR,
+    RTE_MBUF_OFFSET_BUF_LEN, RTE_MBUF_OFFSET_DATA_LEN, RTE_MBUF_OFFSET_DATA_OFF,
+    RTE_MBUF_OFFSET_NB_SEGS, RTE_MBUF_OFFSET_OL_FLAGS, RTE_MBUF_OFFSET_PKT_LEN,
+    RTE_MBUF_OFFSET_TX_OFFLOAD, rte_mbuf,
 };
 
 use crate::{io::Packet, memory::prefetch_read};
@@ -47,13 +48,6 @@ impl Mbuf {
         let mbuf = self.0;
         mem::forget(self);
         mbuf
-    }
-
-    /// Whether the NIC found the IPv4 header checksum of this received frame
-    /// wrong. False also when it did not look.
-    pub fn ipv4_checksum_is_wrong(&self) -> bool {
-        let flags: u64 = self.read(RTE_MBUF_OFFSET_OL_FLAGS);
-        flags & RTE_MBUF_F_RX_IP_CKSUM_MASK == RTE_MBUF_F_RX_IP_CKSUM_BAD
     }
 
     /// Bytes that [`extend`](Packet::extend) can still give.
@@ -189,6 +183,11 @@ impl Packet for Mbuf {
         self.read::<u16>(RTE_MBUF_OFFSET_NB_SEGS) == 1
     }
 
+    #[inline]
+    fn has_good_ipv4_checksum(&self) -> bool {
+        is_checksum_good(self.read(RTE_MBUF_OFFSET_OL_FLAGS))
+    }
+
     /// The NIC wants to find the checksum field zero; this sees to it.
     #[inline]
     fn offload_ipv4_checksum(&mut self, l2_len: u8, l3_len: u8) {
@@ -211,6 +210,15 @@ impl Packet for Mbuf {
     }
 }
 
+/// What the flags of a received frame say of its first IPv4 header. In what a
+/// NIC takes for a tunnel, "good" is about the inner header, and there is a
+/// flag of its own for the outer one (`rte_mbuf_core.h`).
+#[inline]
+const fn is_checksum_good(flags: u64) -> bool {
+    flags & (RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_OUTER_IP_CKSUM_BAD)
+        == RTE_MBUF_F_RX_IP_CKSUM_GOOD
+}
+
 impl Drop for Mbuf {
     fn drop(&mut self) {
         // SAFETY: `self` is the one owner and goes away.
@@ -226,5 +234,23 @@ impl fmt::Debug for Mbuf {
             .field("tailroom", &self.tailroom())
             .field("segments", &self.read::<u16>(RTE_MBUF_OFFSET_NB_SEGS))
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bits of `ol_flags` as `rte_mbuf_core.h` numbers them.
+    #[test]
+    fn only_what_the_nic_has_looked_at_and_found_right_is_good() {
+        let (bad, outer_bad, good, vlan) = (1 << 4, 1 << 5, 1 << 7, 1);
+        for flags in [good, good | vlan] {
+            assert!(is_checksum_good(flags), "{flags:#x}");
+        }
+        // Both together: right on the wire, but not in the buffer.
+        for flags in [0, vlan, bad, good | bad, good | outer_bad] {
+            assert!(!is_checksum_good(flags), "{flags:#x}");
+        }
     }
 }

@@ -18,6 +18,7 @@ fn network(ports: u8, workers: usize, packets: usize, offload: bool) -> MemNetwo
         tx_queues: 1,
         capabilities: PortCapabilities {
             tx_ipv4_checksum: offload,
+            rx_ipv4_checksum: offload,
             ..Default::default()
         },
     };
@@ -45,6 +46,34 @@ fn frame_arrives_in_its_own_queue_only() {
     assert_eq!(burst[0].bytes(), b"frame");
     assert!(burst[0].is_contiguous());
     assert!(burst[0].headroom() >= HEADROOM_LEN_MIN);
+}
+
+#[test]
+fn header_checksum_is_looked_at_on_receive() {
+    // A header from many a textbook, whose checksum is 0xb861.
+    let header = [
+        0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 192, 168, 0, 1, 192, 168, 0, 199,
+    ];
+    let plain = [&[0; 12][..], &[8, 0], &header].concat();
+    let tagged = [&[0; 12][..], &[0x81, 0, 0, 7, 8, 0], &header].concat();
+    let is_good = |offload, frame: &[u8]| {
+        let network = network(1, 1, 1, offload);
+        let (mut rx, _) = network.queues(0);
+        assert!(network.send(PORT, 0, frame));
+        let mut burst = Burst::new();
+        assert_eq!(rx[0].receive(&mut burst), 1);
+        burst[0].has_good_ipv4_checksum()
+    };
+    assert!(is_good(true, &plain));
+    assert!(is_good(true, &tagged));
+    assert!(!is_good(false, &plain));
+    for place in 14..34 {
+        let mut wrong = plain.clone();
+        wrong[place] ^= 0x21;
+        assert!(!is_good(true, &wrong), "byte {place}");
+    }
+    assert!(!is_good(true, &plain[..33]));
+    assert!(!is_good(true, b"frame"));
 }
 
 #[test]
