@@ -213,7 +213,14 @@ impl<D: Driver> Pipeline<D> {
     ) {
         let glance = packet
             .is_contiguous()
-            .then(|| express::glance(packet.bytes(), station, |key| self.prefetch(key)))
+            .then(|| {
+                express::glance(
+                    packet.bytes(),
+                    packet.has_good_ipv4_checksum(),
+                    station,
+                    |key| self.prefetch(key),
+                )
+            })
             .flatten();
         // There is room for as many as a burst can have.
         if let Some(express) = glance {
@@ -250,7 +257,7 @@ impl<D: Driver> Pipeline<D> {
             .ports
             .get(port.as_usize())
             .ok_or(Exit::Drop(DropReason::FrameTooShort))?;
-        let parsed = parse::parse(packet.bytes(), port)?;
+        let parsed = parse::parse(packet.bytes(), packet.has_good_ipv4_checksum(), port)?;
         let hash = match &parsed.payload {
             Payload::Flow(key, ..) => self.prefetch(key),
             Payload::FlowV6 {

@@ -167,8 +167,8 @@ impl Judge {
         }
     }
 
-    /// Replays a case on ports that fill in header checksums and on ports that
-    /// do not, with the same bytes for a result.
+    /// Replays a case on ports that fill in and check header checksums and on
+    /// ports that do not, with the same bytes for a result.
     fn replay(&self, case: &Case) -> Result<(), String> {
         let plain = PortCapabilities::default();
         self.replay_on(case, plain)?;
@@ -176,6 +176,7 @@ impl Judge {
             case,
             PortCapabilities {
                 tx_ipv4_checksum: true,
+                rx_ipv4_checksum: true,
                 ..plain
             },
         )

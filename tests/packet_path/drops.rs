@@ -1,7 +1,7 @@
 //! Each reason to drop, reached.
 
 use pointsman::{
-    io::{PacketPool, PortIndex},
+    io::{PacketPool, PortCapabilities, PortIndex},
     service::Tunables,
 };
 
@@ -96,6 +96,14 @@ pub(crate) fn a_total_length_beyond_the_frame_is_dropped(counter: &str) -> Check
 pub(crate) fn a_wrong_ipv4_header_checksum_is_dropped(counter: &str) -> Checked {
     let mut frame = tcp(1000, SYN).frame();
     frame[25] ^= 1;
+    let mut checked_by_the_nic = Lab::with(&Setup {
+        capabilities: PortCapabilities {
+            rx_ipv4_checksum: true,
+            ..PortCapabilities::default()
+        },
+        ..Setup::default()
+    });
+    let _ = dropped(&mut checked_by_the_nic, counter, &frame);
     dropped(&mut Lab::start(), counter, &frame)
 }
 

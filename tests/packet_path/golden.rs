@@ -186,6 +186,7 @@ fn the_plain_case_over_ports_in_memory_that_fill_in_checksums() {
         PLAIN,
         PortCapabilities {
             tx_ipv4_checksum: true,
+            rx_ipv4_checksum: true,
             ..PortCapabilities::default()
         },
     );

@@ -84,11 +84,12 @@ pub(crate) fn frame_of(packet: &Ip, (padding, tag): (usize, Option<u16>)) -> Vec
     tag.map_or(frame.clone(), |tag| tagged(&frame, tag))
 }
 
-fn lab(tunables: Tunables, tx_ipv4_checksum: bool) -> Lab {
+fn lab(tunables: Tunables, checksums_in_hardware: bool) -> Lab {
     let mut lab = Lab::with(&Setup {
         tunables,
         capabilities: PortCapabilities {
-            tx_ipv4_checksum,
+            tx_ipv4_checksum: checksums_in_hardware,
+            rx_ipv4_checksum: checksums_in_hardware,
             ..PortCapabilities::default()
         },
         connections_max: 65_536,
