@@ -313,6 +313,7 @@ fn scripts_know_the_options() {
 fn configurations_are_good_and_without_doubts() {
     let machine = Machine {
         cores: (0..8).collect(),
+        ..Machine::default()
     };
     let mut count = 0;
     for document in documents() {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
-    RouteAction,
+    Device, Machine, RouteAction,
     error::Problem,
     marks::MarkDraft,
     network::Network,
@@ -77,6 +77,31 @@ pub(super) fn check_roles(
     check_networks(&used, &networks, findings);
     for source in services.iter().filter_map(|it| it.outer_source.as_ref()) {
         check_outer_source(source, network, (&used, &networks), findings);
+    }
+}
+
+/// Doubts workers that are on another NUMA node than a NIC.
+pub(super) fn check_nodes(
+    network: &Network,
+    worker_cores: &[usize],
+    machine: &Machine,
+    findings: &mut Findings<'_>,
+) {
+    for port in &network.ports {
+        let Device::Pci(address) = port.device.get_ref() else {
+            continue;
+        };
+        let Some(&node) = machine.nic_nodes.get(address) else {
+            continue;
+        };
+        let is_far = |core: &&usize| machine.core_nodes.get(core).is_some_and(|&it| it != node);
+        let far: Vec<_> = worker_cores.iter().filter(is_far).copied().collect();
+        if !far.is_empty() {
+            let nodes = machine.core_nodes.iter();
+            let near = nodes.filter(|(_, it)| **it == node).map(|(core, _)| *core);
+            let near = near.filter(|core| machine.has_core(*core)).collect();
+            findings.doubt(port.device.span(), Doubt::FarFromNic { node, far, near });
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! What a configuration must know of the machine it is for.
 #![forbid(unsafe_code)]
 
-use std::{fmt, fs, path::Path};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
-/// The cores of a machine.
+/// The cores of a machine, and what is near to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     /// The numbers of the cores that a thread can be pinned to, ascending.
     /// Empty when that could not be found out; then no core is refused.
     pub cores: Vec<usize>,
+    /// The NUMA node of each core, where that could be found out.
+    pub core_nodes: BTreeMap<usize, usize>,
+    /// The NUMA node of each NIC that says it, by PCI address.
+    pub nic_nodes: BTreeMap<String, usize>,
 }
 
 impl Machine {
@@ -25,6 +29,8 @@ impl Machine {
             });
         Self {
             cores: cores.unwrap_or_default(),
+            core_nodes: core_nodes(Path::new("/sys/devices/system/node")),
+            nic_nodes: nic_nodes(Path::new("/sys/bus/pci/devices")),
         }
     }
 
@@ -66,6 +72,38 @@ fn read_list(path: &Path) -> Option<Vec<usize>> {
     parse_list(&fs::read_to_string(path).ok()?)
 }
 
+/// `nodeN/cpulist` of each node.
+fn core_nodes(dir: &Path) -> BTreeMap<usize, usize> {
+    names_in(dir)
+        .filter_map(|name| {
+            let node = name.strip_prefix("node")?.parse::<usize>().ok()?;
+            let cores = read_list(&dir.join(&name).join("cpulist"))?;
+            Some(cores.into_iter().map(move |core| (core, node)))
+        })
+        .flatten()
+        .collect()
+}
+
+/// `ADDRESS/numa_node` of each network device; -1 there means none.
+fn nic_nodes(dir: &Path) -> BTreeMap<String, usize> {
+    const CLASS_NETWORK: &str = "0x02";
+    names_in(dir)
+        .filter_map(|address| {
+            let read = |file| fs::read_to_string(dir.join(&address).join(file)).ok();
+            let is_nic = read("class")?.starts_with(CLASS_NETWORK);
+            let node = read("numa_node")?.trim().parse().ok()?;
+            is_nic.then_some((address, node))
+        })
+        .collect()
+}
+
+fn names_in(dir: &Path) -> impl Iterator<Item = String> {
+    fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+}
+
 /// Reads a list as the kernel writes it: "0-3,8". `None` for an empty or
 /// unreadable one.
 fn parse_list(text: &str) -> Option<Vec<usize>> {
@@ -94,12 +132,45 @@ mod tests {
         let shown = |cores: &[usize]| {
             Machine {
                 cores: cores.to_vec(),
+                ..Machine::default()
             }
             .to_string()
         };
         assert_eq!(shown(&[0, 1, 2, 3, 8, 10, 11]), "0-3, 8, 10-11");
         assert_eq!(shown(&[0]), "0");
         assert_eq!(shown(&[]), "");
+    }
+
+    #[test]
+    fn nodes_of_cores_and_nics_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("nodes/node0/cpulist", "0,2\n");
+        write("nodes/node1/cpulist", "1,3\n");
+        // A node of memory alone.
+        write("nodes/node2/cpulist", "\n");
+        write("nodes/online", "0-2\n");
+        for (address, class, node) in [
+            ("0000:01:00.0", "0x020000\n", "1\n"),
+            ("0000:02:00.0", "0x020000\n", "-1\n"),
+            ("0000:03:00.0", "0x010802\n", "0\n"),
+        ] {
+            write(&format!("pci/{address}/class"), class);
+            write(&format!("pci/{address}/numa_node"), node);
+        }
+        assert_eq!(
+            core_nodes(&dir.path().join("nodes")),
+            BTreeMap::from([(0, 0), (1, 1), (2, 0), (3, 1)])
+        );
+        assert_eq!(
+            nic_nodes(&dir.path().join("pci")),
+            BTreeMap::from([("0000:01:00.0".to_owned(), 1)])
+        );
+        assert!(core_nodes(&dir.path().join("missing")).is_empty());
     }
 
     #[test]

@@ -174,6 +174,7 @@ fn read(
     let network = Network::read(file, findings);
     let routes = routes::read_routes(file, &network, findings);
     let is_network_right = findings.problem_count() == before;
+    check::check_nodes(&network, &director.worker_cores, machine, findings);
     let neighbors = routes::read_neighbors(file, &network, findings);
     let mut services = services::read_services(file, findings);
     if let Some(path) = services_file.map(Path::to_owned).or_else(|| {

@@ -43,6 +43,21 @@ pub enum Doubt {
          if the machine has one"
     )]
     ManagementOnWorkerCore(usize),
+    /// Packets cross between NUMA nodes.
+    #[error(
+        "this NIC is on NUMA node {node}, and workers on cores {} are on others: each of their \
+         packets crosses between nodes; write cores of node {node} in `workers` ({})",
+        core_list(far),
+        core_list(near)
+    )]
+    FarFromNic {
+        /// The NIC's node.
+        node: usize,
+        /// Cores of workers on other nodes.
+        far: Vec<usize>,
+        /// All cores on the NIC's node.
+        near: Vec<usize>,
+    },
     /// A source that answers to nobody.
     #[error(
         "{0} is no address of this director, so ICMP errors from the tunnels do not come back; \
@@ -74,4 +89,12 @@ pub enum Doubt {
         /// The route's destination.
         to: IpNet,
     },
+}
+
+fn core_list(cores: &[usize]) -> String {
+    if cores.is_empty() {
+        return "it has none".to_owned();
+    }
+    let cores: Vec<_> = cores.iter().map(ToString::to_string).collect();
+    cores.join(", ")
 }

@@ -23,6 +23,7 @@ use pointsman::config::{self, Machine, Problem};
 fn machine() -> Machine {
     Machine {
         cores: vec![0, 1, 2, 3],
+        ..Machine::default()
     }
 }
 
@@ -99,6 +100,7 @@ fn more_ports_than_dpdk_takes_are_refused() {
 fn more_workers_than_dpdk_takes_are_refused() {
     let machine = Machine {
         cores: (0..200).collect(),
+        ..Machine::default()
     };
     let text = format!(
         "[director]\nworkers = {:?}\n[eal]\nmemory_mib = 4096\n{PORT}",

@@ -1,5 +1,38 @@
 //! What works but is probably not meant.
-use super::doubted;
+use std::collections::BTreeMap;
+
+use pointsman::config::{self, Machine};
+
+use super::{doubted, machine};
+
+/// Warnings about a NIC on node 1 of two nodes with two cores each.
+fn doubts_about_nodes(workers: &str) -> Vec<String> {
+    let machine = Machine {
+        core_nodes: BTreeMap::from([(0, 0), (1, 0), (2, 1), (3, 1)]),
+        nic_nodes: BTreeMap::from([("0000:0a:00.0".to_owned(), 1)]),
+        ..machine()
+    };
+    let text = format!(
+        "[director]\nworkers = {workers}\n[[port]]\nname = \"lan\"\ndevice = \"0000:0a:00.0\"\n\
+         addresses = [\"192.0.2.10/24\"]\n[[port]]\nname = \"wan\"\ndevice = \"0000:0b:00.0\"\n\
+         addresses = [\"192.0.3.10/24\"]\n"
+    );
+    let loaded = config::parse_for(&text, "director.toml", &machine).expect(&text);
+    loaded.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn workers_on_another_node_than_the_nic_are_doubtful() {
+    assert_eq!(
+        doubts_about_nodes("[0, 1, 2]"),
+        [
+            "director.toml:5: warning: this NIC is on NUMA node 1, and workers on cores 0, 1 are \
+             on others: each of their packets crosses between nodes; write cores of node 1 in \
+             `workers` (2, 3)\n    device = \"0000:0a:00.0\"\n             ^^^^^^^^^^^^^^"
+        ]
+    );
+    assert!(doubts_about_nodes("[2, 3]").is_empty());
+}
 
 #[test]
 fn management_on_a_worker_core_is_doubtful() {

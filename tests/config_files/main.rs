@@ -37,6 +37,7 @@ fn root() -> &'static Path {
 fn machine() -> Machine {
     Machine {
         cores: (0..8).collect(),
+        ..Machine::default()
     }
 }
 
@@ -253,7 +254,11 @@ fn what_a_file_leaves_out_has_the_documented_default() {
 #[test]
 fn machine_with_one_core_or_unknown_cores_gets_a_worker() {
     for (cores, worker) in [(vec![0], 0), (vec![], 0), (vec![0, 1], 1)] {
-        let loaded = config::parse_for(MINIMAL, "director.toml", &Machine { cores }).unwrap();
+        let machine = Machine {
+            cores,
+            ..Machine::default()
+        };
+        let loaded = config::parse_for(MINIMAL, "director.toml", &machine).unwrap();
         assert_eq!(loaded.config.director.worker_cores, [worker]);
         assert_eq!(loaded.warnings, []);
     }
