@@ -112,6 +112,7 @@ facts! { WORK: work {
     "connections_opened" => a_syn_opens_a_connection_and_its_next_packets_do_not,
     "connections_expired" => a_syn_alone_expires_after_a_minute,
     "connections_evicted" => a_syn_alone_gives_way_in_a_full_table,
+    "untracked" => a_hashed_syn_needs_no_room,
 } }
 
 facts! { PERSISTENCE: persistence {

@@ -1,10 +1,10 @@
 //! Each counter of work done, reached.
 
-use pointsman::io::PortIndex;
+use pointsman::{io::PortIndex, scheduler::SchedulerKind};
 
 use crate::{
     frames::{ACK, SYN, icmp, tcp, udp},
-    lab::{Checked, Lab, Setup},
+    lab::{Checked, Lab, Setup, web_service},
 };
 
 pub(crate) fn a_frame_is_received_once(counter: &str) -> Checked {
@@ -78,5 +78,20 @@ pub(crate) fn a_syn_alone_gives_way_in_a_full_table(counter: &str) -> Checked {
     let states = [1, 2, 3, 4, 5].map(|client_port| lab.state_of(client_port));
     let syn = Some("SYN_RECV");
     assert_eq!(states, [Some("ESTABLISHED"), None, syn, syn, syn]);
+    checked
+}
+
+pub(crate) fn a_hashed_syn_needs_no_room(counter: &str) -> Checked {
+    let mut lab = Lab::with(&Setup {
+        connections_max: 1,
+        services: vec![web_service(SchedulerKind::Sh, &[(11, 1)])],
+        ..Setup::default()
+    });
+    for flags in [SYN, ACK] {
+        lab.send(&tcp(1, flags).frame());
+    }
+    lab.take_sent();
+    let checked = lab.counts_one(counter, |lab| lab.send(&tcp(2, SYN).frame()));
+    assert_eq!(lab.take_sent().len(), 1);
     checked
 }
