@@ -41,20 +41,25 @@ pub fn prefetch_read<T: ?Sized>(value: &T) {
     let _ = value;
 }
 
-/// Asks the processor to load the cache line at the start of `value` for
+/// Asks the processor to load all cache lines of `value`, which begins one, for
 /// writing. Never blocks, and changes nothing but the time of later accesses.
 #[inline]
-pub fn prefetch_write<T: ?Sized>(value: &T) {
+pub fn prefetch_write<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
-    {
+    for line in 0..size_of::<T>().div_ceil(LINE_LEN) {
         use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        let start = ptr::from_ref(value).wrapping_byte_add(line * LINE_LEN);
         // SAFETY: a prefetch has no architectural effect, whatever the address;
         // where PREFETCHW is not enabled the compiler emits PREFETCHT0.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(ptr::from_ref(value).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(start.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = value;
 }
+
+/// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE_LEN: usize = 64;
 
 /// A slice whose memory the kernel gave in hugepages where it could.
 ///
