@@ -133,6 +133,20 @@ impl RunningDirector {
         })
     }
 
+    /// A frame may change what the director knows (a path MTU, a neighbor), and
+    /// the next one must find all workers to know it. The first answer comes
+    /// when the frame has been looked at, the second when what that changed has
+    /// been published.
+    fn wait_for_what_was_learned(&mut self) -> Result<(), String> {
+        for _ in 0..2 {
+            self.wait_for("all workers know what there is", |director| {
+                let status = director.status()?;
+                Ok(status.workers_live == status.workers)
+            })?;
+        }
+        Ok(())
+    }
+
     fn wait_for(
         &mut self,
         what: &str,
@@ -197,7 +211,8 @@ impl Subject for RunningDirector {
     fn send(&mut self, port: u8, frame: &[u8]) -> Result<(), String> {
         self.start()?;
         self.ports.send(port, frame)?;
-        self.ports.fence(self.own_addresses()?)
+        self.ports.fence(self.own_addresses()?)?;
+        self.wait_for_what_was_learned()
     }
 
     fn take_sent(&mut self) -> Result<Vec<(u8, Vec<u8>)>, String> {
