@@ -70,6 +70,10 @@ pub struct WorkerCounters {
     pub fragments_held: Counter,
     /// Packets and news about them given to other workers.
     pub handed_over: Counter,
+    /// Packets taken from other workers that received them for this one.
+    pub taken_over: Counter,
+    /// Finished frames given to other workers to send.
+    pub tx_handed_over: Counter,
     /// Connections opened.
     pub connections_opened: Counter,
     /// Connections that ended because they timed out.
@@ -124,6 +128,8 @@ impl WorkerCounters {
             fragments: Counter::default(),
             fragments_held: Counter::default(),
             handed_over: Counter::default(),
+            taken_over: Counter::default(),
+            tx_handed_over: Counter::default(),
             connections_opened: Counter::default(),
             connections_expired: Counter::default(),
             connections_evicted: Counter::default(),

@@ -22,7 +22,7 @@ use crate::{
     forwarding::{SERVERS_MAX, ServerLoads},
     io::Driver,
     memory::MemoryError,
-    pipeline::Peers,
+    pipeline::{Exchange, Peers, Shares},
     worker::{Worker, WorkerQueues},
 };
 
@@ -92,7 +92,9 @@ pub fn assemble<D: Driver>(
 
     let mut workers = Vec::with_capacity(count);
     let mut handles = Vec::with_capacity(count);
-    let queues = materials.queues.into_iter().zip(Peers::of(count));
+    let exchanges = Exchange::between(count, &shares(&config, &materials.queues));
+    let peers = Peers::of(count).into_iter().zip(exchanges);
+    let queues = materials.queues.into_iter().zip(peers);
     for ((index, (queues, peers)), core) in queues.enumerate().zip(cores) {
         let counters = WorkerCounters::new(SERVERS_MAX);
         let (handle, channels) = connect(core, Arc::clone(&counters));
@@ -121,6 +123,29 @@ pub fn assemble<D: Driver>(
         management: Management::new(config, parts, now)?,
         workers,
     })
+}
+
+/// Which workers have queues of each port.
+fn shares<D: Driver>(config: &Config, queues: &[WorkerQueues<D>]) -> Vec<Shares> {
+    let workers_with = |has: &dyn Fn(&WorkerQueues<D>) -> bool| {
+        (0..)
+            .zip(queues)
+            .filter_map(|(worker, queues)| has(queues).then_some(worker))
+            .collect()
+    };
+    config
+        .ports
+        .iter()
+        .enumerate()
+        .map(|(index, port)| Shares {
+            receivers: workers_with(&|queues| matches!(queues.receive.get(index), Some(Some(_)))),
+            transmitters: workers_with(&|queues| {
+                matches!(queues.transmit.get(index), Some(Some(_)))
+            }),
+            rx_len: port.rx_descriptors.into(),
+            tx_len: port.tx_descriptors.into(),
+        })
+        .collect()
 }
 
 /// How many connections of each IP version each worker can hold. Those over

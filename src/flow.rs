@@ -256,6 +256,15 @@ impl FlowHash {
     pub const fn reduce(self, range: u32) -> u32 {
         (((self.0 >> 32) * range as u64) >> 32) as u32
     }
+
+    /// Maps the hash evenly to `0..range` by bits that neither
+    /// [`reduce`](Self::reduce) nor the lowest 16 have part in: flows that this
+    /// takes to the same place are spread by those as if nothing had chosen
+    /// them.
+    #[inline]
+    pub const fn reduce_apart(self, range: u16) -> u32 {
+        ((self.0 >> 16 & 0xffff) as u32 * range as u32) >> 16
+    }
 }
 
 /// The secret of the hash: three random numbers made at start.
@@ -394,6 +403,29 @@ mod tests {
     }
 
     #[test]
+    fn the_bits_between_spread_evenly_and_leave_the_others_to_spread() {
+        for pattern in 0..6 {
+            let chi = chi_square(&KEY, pattern, |hash| hash.reduce_apart(1024));
+            assert!(
+                (700.0..1350.0).contains(&chi),
+                "pattern {pattern}: chi-square {chi}"
+            );
+            // Of those in one of four places.
+            let cells = (0..65_536_u32).fold([0_u32; 16], |mut cells, n| {
+                let hash = flow(n, pattern).hash(&KEY);
+                if hash.reduce_apart(4) == 1 {
+                    cells[hash.reduce(16) as usize] += 1;
+                }
+                cells
+            });
+            assert!(
+                cells.iter().all(|count| (850..1200).contains(count)),
+                "pattern {pattern}: {cells:?}"
+            );
+        }
+    }
+
+    #[test]
     fn every_bit_of_the_flow_changes_about_half_of_the_hash() {
         let base = flow(7, 4);
         let reference = base.hash(&KEY).as_u64();
@@ -514,6 +546,8 @@ mod tests {
         assert_eq!(FlowHash(0).reduce(10), 0);
         assert_eq!(FlowHash(u64::MAX).reduce(10), 9);
         assert_eq!(FlowHash(u64::MAX).reduce(u32::MAX), u32::MAX - 1);
+        assert_eq!(FlowHash(!0xffff_0000).reduce_apart(127), 0);
+        assert_eq!(FlowHash(0xffff_0000).reduce_apart(127), 126);
     }
 
     #[test]

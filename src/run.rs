@@ -30,12 +30,13 @@ use crate::{
     },
     director::{AssemblyError, Director, Materials, assemble},
     io::{
-        Port,
+        Port, PortDescription,
         dpdk::{
             AvailableDevice, DpdkDriver, DpdkPool, DpdkPort, Eal, EalArguments, EalError,
-            PoolError, PoolNeeds, PoolSettings, PortError, PortSettings, RegisteredThread,
-            StartedPort, cycles, data_room_len,
+            PoolError, PoolNeeds, PoolSettings, PortError, PortSettings, QueuePlan,
+            RegisteredThread, StartedPort, cycles, data_room_len, queue_hint,
         },
+        sharing::Sharing,
     },
     version,
     worker::{self, Idle, Worker, WorkerQueues},
@@ -265,9 +266,13 @@ fn start_ports(eal: &Eal, config: &Config) -> Result<(Vec<StartedPort>, Vec<Dpdk
     let devices = config
         .ports
         .iter()
-        .map(|port| find_device(eal, port))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut nodes: Vec<_> = devices.iter().map(|device| device.numa_node).collect();
+        .map(|port| {
+            let device = find_device(eal, port)?;
+            let plan = QueuePlan::new(&PortSettings::new(port, queues), &device)?;
+            Ok((device, plan))
+        })
+        .collect::<Result<Vec<_>, PortError>>()?;
+    let mut nodes: Vec<_> = devices.iter().map(|(device, _)| device.numa_node).collect();
     nodes.sort_unstable();
     nodes.dedup();
     if nodes.len() > 1 {
@@ -291,7 +296,7 @@ fn start_ports(eal: &Eal, config: &Config) -> Result<(Vec<StartedPort>, Vec<Dpdk
         pools.push(DpdkPool::create(eal, settings)?);
     }
     let mut ports = Vec::new();
-    for (port, device) in config.ports.iter().zip(&devices) {
+    for (port, (device, _)) in config.ports.iter().zip(&devices) {
         let pool = nodes
             .iter()
             .position(|node| *node == device.numa_node)
@@ -305,18 +310,30 @@ fn start_ports(eal: &Eal, config: &Config) -> Result<(Vec<StartedPort>, Vec<Dpdk
         let started = DpdkPort::configure(eal, &settings, pool)?;
         let description = started.port.description();
         log::info!(
-            "port {}: {} ({}), {}, MTU {}, {} queues, link {}",
+            "port {}: {} ({}), {}, MTU {}, {} receive and {} transmit queues, link {}",
             description.name,
             description.device,
             description.driver,
             description.mac,
             description.mtu,
             description.rx_queues,
+            description.tx_queues,
             if started.port.link().up { "up" } else { "down" }
         );
+        warn_of_few_queues(description, queues);
         ports.push(started);
     }
     Ok((ports, pools))
+}
+
+/// Says how a port is shared that has fewer queues than there are workers.
+fn warn_of_few_queues(port: &PortDescription, workers: u16) {
+    let Some(sharing) = Sharing::of(port.rx_queues, port.tx_queues, workers.into()) else {
+        return;
+    };
+    let hint = queue_hint(&port.device, &port.driver, workers)
+        .map_or_else(String::new, |hint| format!("; for a queue each, {hint}"));
+    log::warn!("port {}: {sharing}{hint}", port.name);
 }
 
 fn find_device(eal: &Eal, port: &PortConfig) -> Result<AvailableDevice, PortError> {
@@ -330,26 +347,31 @@ fn find_device(eal: &Eal, port: &PortConfig) -> Result<AvailableDevice, PortErro
 }
 
 /// Packets that a pool must hold, see [`PoolNeeds::packets`].
-fn packets_needed(config: &Config, devices: &[AvailableDevice], workers: usize) -> u32 {
+fn packets_needed(
+    config: &Config,
+    devices: &[(AvailableDevice, QueuePlan)],
+    workers: usize,
+) -> u32 {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let (rx, tx) = config
-        .ports
-        .iter()
-        .zip(devices)
-        .map(|(port, device)| device.descriptors(port.rx_descriptors, port.tx_descriptors))
-        .fold((0, 0), |(rx, tx), (more_rx, more_tx)| {
-            (rx + u32::from(more_rx), tx + u32::from(more_tx))
-        });
-    let kept: u32 = devices
-        .iter()
-        .map(AvailableDevice::packets_kept_per_queue)
-        .sum();
+    let (mut rx_descriptors, mut tx_descriptors, mut kept) = (0, 0, 0);
+    for (port, (device, plan)) in config.ports.iter().zip(devices) {
+        let (rx, tx) = device.descriptors(port.rx_descriptors, port.tx_descriptors);
+        rx_descriptors += u32::from(rx) * u32::from(plan.receive);
+        tx_descriptors += u32::from(tx) * u32::from(plan.transmit);
+        let queues = plan.receive.max(plan.transmit);
+        kept += device.packets_kept_per_queue() * u32::from(queues);
+        kept += count(worker::packets_held_for_port(
+            workers,
+            (plan.receive.into(), plan.transmit.into()),
+            (port.rx_descriptors.into(), port.tx_descriptors.into()),
+        ));
+    }
     PoolNeeds {
-        rx_descriptors: rx * count(workers),
-        tx_descriptors: tx * count(workers),
+        rx_descriptors,
+        tx_descriptors,
         threads: count(workers) + 1,
         tx_queues_per_thread: count(config.ports.len()),
-        packets_held: kept * count(workers)
+        packets_held: kept
             + count(crate::control::PACKETS_HELD_MAX)
             + count(workers)
                 * (count(crate::control::PACKETS_HELD_PER_WORKER_MAX)
@@ -380,7 +402,8 @@ fn materials(
         tx_queues,
     } in started
     {
-        for ((worker, rx), tx) in queues.iter_mut().zip(rx_queues).zip(tx_queues) {
+        let dealt = worker::deal(rx_queues, tx_queues, workers);
+        for (worker, (rx, tx)) in queues.iter_mut().zip(dealt) {
             worker.receive.push(rx);
             worker.transmit.push(tx);
         }

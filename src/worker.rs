@@ -1,7 +1,8 @@
 //! The poll loop of one worker: receive, forward, send, housekeep.
 //!
 //! A worker owns a receive and a transmit queue of each port, its connections
-//! and its counters. What it shares with the management thread are four
+//! and its counters. Where a port has too few queues, it gets its packets from a
+//! worker that has one, or sends by way of one. What it shares with the management thread are four
 //! bounded queues: punted packets and retired states out, requests and
 //! injected packets in. Nothing here waits for anybody.
 #![forbid(unsafe_code)]
@@ -27,8 +28,14 @@ use crate::{
     flow::HashKey,
     forwarding::{ForwardingState, RealServerIndex},
     fragment::HELD_MAX,
-    io::{Burst, Driver, PortIndex, RxQueue},
-    pipeline::{HANDED_MAX, Outputs, Peers, Pipeline, Punted, Sweep},
+    io::{
+        Burst, Driver, PortIndex, RxQueue,
+        handoff::{Giver, Taker},
+    },
+    pipeline::{
+        Exchange, Finished, HANDED_MAX, Outputs, Peers, Pipeline, Punted, Shares, Spreader, Sweep,
+        TransmitWay,
+    },
     service::Protocol,
 };
 
@@ -102,22 +109,40 @@ pub struct WorkerChannels<P> {
     pub punts: Sender<Punted<P>>,
 }
 
-/// The queues of all ports that one worker serves, in port order.
+/// The queues of all ports that one worker serves, in port order; `None` where
+/// a port has too few of them.
 #[derive(Debug)]
 pub struct WorkerQueues<D: Driver> {
     /// One receive queue of each port.
-    pub receive: Vec<D::RxQueue>,
+    pub receive: Vec<Option<D::RxQueue>>,
     /// One transmit queue of each port.
-    pub transmit: Vec<D::TxQueue>,
+    pub transmit: Vec<Option<D::TxQueue>>,
     /// Where new packets come from.
     pub pool: D::Pool,
+}
+
+/// Where packets come from.
+#[derive(Debug)]
+struct Inlet<D: Driver> {
+    port: PortIndex,
+    source: Source<D>,
+}
+
+#[derive(Debug)]
+enum Source<D: Driver> {
+    /// The port, for this worker.
+    Own(D::RxQueue),
+    /// The port, for all workers.
+    Shared(D::RxQueue, Spreader<D::Packet>),
+    /// A worker that received them for this one.
+    Given(Taker<D::Packet>),
 }
 
 /// One worker.
 #[derive(Debug)]
 pub struct Worker<D: Driver> {
     index: usize,
-    receive: Vec<D::RxQueue>,
+    inlets: Vec<Inlet<D>>,
     burst: Burst<D::Packet>,
     outputs: Outputs<D>,
     pipeline: Pipeline<D>,
@@ -138,7 +163,7 @@ impl<D: Driver> Worker<D> {
         counters: Arc<CachePadded<WorkerCounters>>,
         queues: WorkerQueues<D>,
         channels: WorkerChannels<D::Packet>,
-        peers: Peers<D::Packet>,
+        (peers, exchange): (Peers<D::Packet>, Exchange<D::Packet>),
     ) -> Self {
         let pipeline = Pipeline::new(
             state,
@@ -148,10 +173,15 @@ impl<D: Driver> Worker<D> {
             hash_key,
             peers,
         );
-        let outputs = Outputs::new(queues.transmit, channels.punts, Arc::clone(&counters));
+        let outputs = Outputs::new(
+            transmit_ways::<D>(queues.transmit, exchange.relays),
+            exchange.finished,
+            channels.punts,
+            Arc::clone(&counters),
+        );
         Self {
             index,
-            receive: queues.receive,
+            inlets: inlets(queues.receive, exchange.spreaders, exchange.received),
             burst: Burst::new(),
             outputs,
             pipeline,
@@ -172,6 +202,7 @@ impl<D: Driver> Worker<D> {
         busy |= self.pipeline.take_handed(now, &mut self.outputs);
         // With each burst, or a flood opens connections faster than they end.
         busy |= self.pipeline.expire(now, EXPIRY_BUDGET).has_backlog;
+        busy |= self.outputs.take_finished();
         if self.turns_to_housekeeping == 0 || !busy {
             busy |= self.housekeep(now);
             self.turns_to_housekeeping = TURNS_BETWEEN_HOUSEKEEPING;
@@ -198,15 +229,24 @@ impl<D: Driver> Worker<D> {
 
     fn receive_and_forward(&mut self, now: CoarseTime) -> bool {
         let mut busy = false;
-        for (number, queue) in (0..).zip(&mut self.receive) {
-            let received = queue.receive(&mut self.burst);
-            if received > 0 {
-                busy = true;
-                self.counters.rx_packets.add(received as u64);
-                self.counters.bursts.add(1);
-                let port = PortIndex(number);
-                self.pipeline
-                    .forward(port, &mut self.burst, now, &mut self.outputs);
+        for Inlet { port, source } in &mut self.inlets {
+            let (received, counter) = match source {
+                Source::Own(queue) | Source::Shared(queue, _) => {
+                    (queue.receive(&mut self.burst), &self.counters.rx_packets)
+                }
+                Source::Given(queue) => (queue.take(&mut self.burst), &self.counters.taken_over),
+            };
+            if received == 0 {
+                continue;
+            }
+            busy = true;
+            counter.add(received as u64);
+            self.counters.bursts.add(1);
+            let (burst, outputs) = (&mut self.burst, &mut self.outputs);
+            if let Source::Shared(_, spreader) = source {
+                self.pipeline.spread(*port, burst, spreader, now, outputs);
+            } else {
+                self.pipeline.forward(*port, burst, now, outputs);
             }
         }
         busy
@@ -272,6 +312,44 @@ impl<D: Driver> Worker<D> {
     }
 }
 
+/// All that a worker receives from: queues of ports first, in port order.
+fn inlets<D: Driver>(
+    queues: Vec<Option<D::RxQueue>>,
+    spreaders: Vec<Option<Spreader<D::Packet>>>,
+    given: Vec<(PortIndex, Taker<D::Packet>)>,
+) -> Vec<Inlet<D>> {
+    let own = queues
+        .into_iter()
+        .zip(spreaders)
+        .map(|shared| match shared {
+            (Some(queue), None) => Some(Source::Own(queue)),
+            (Some(queue), Some(spreader)) => Some(Source::Shared(queue, spreader)),
+            (None, _) => None,
+        });
+    let own = (0..).map(PortIndex).zip(own);
+    let own = own.filter_map(|(port, source)| Some((port, source?)));
+    let given = given
+        .into_iter()
+        .map(|(port, queue)| (port, Source::Given(queue)));
+    own.chain(given)
+        .map(|(port, source)| Inlet { port, source })
+        .collect()
+}
+
+fn transmit_ways<D: Driver>(
+    queues: Vec<Option<D::TxQueue>>,
+    relays: Vec<Option<Giver<Finished<D::Packet>>>>,
+) -> Vec<TransmitWay<D>> {
+    queues
+        .into_iter()
+        .zip(relays)
+        .filter_map(|(queue, relay)| {
+            let queue = queue.map(TransmitWay::Queue);
+            queue.or_else(|| relay.map(TransmitWay::Relay))
+        })
+        .collect()
+}
+
 fn template_of(template: &Template, now: CoarseTime) -> Connection {
     let key = template.key;
     Connection {
@@ -303,6 +381,26 @@ fn connection_of(held: &Held, now: CoarseTime) -> Option<Connection> {
     })
 }
 
+/// The queues of a port with so many receive and transmit queues that each of
+/// `workers` workers gets; see [`WorkerQueues`]. The first ones receive and the
+/// last ones send: as clients' packets mostly come by one port and leave by
+/// another, or by the same, those who have both to do are few.
+pub fn deal<R, T>(
+    receive: Vec<R>,
+    transmit: Vec<T>,
+    workers: usize,
+) -> impl Iterator<Item = (Option<R>, Option<T>)> {
+    let receive = receive.into_iter().map(Some);
+    let without = workers.saturating_sub(transmit.len());
+    let transmit = std::iter::repeat_with(|| None)
+        .take(without)
+        .chain(transmit.into_iter().map(Some));
+    receive
+        .chain(std::iter::repeat_with(|| None))
+        .zip(transmit)
+        .take(workers)
+}
+
 /// What a worker does while there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
@@ -311,6 +409,23 @@ pub enum Idle {
     /// After [`IDLE_TURNS_MAX`] empty turns sleeps for [`IDLE_PAUSE`] between
     /// polls, until something comes.
     Pause,
+}
+
+/// Packets that the queues in software may hold which stand in for those that
+/// a port lacks. It has so many receive and transmit queues, with room for so
+/// many packets each.
+pub fn packets_held_for_port(
+    workers: usize,
+    (receive, transmit): (usize, usize),
+    (rx_len, tx_len): (usize, usize),
+) -> usize {
+    let shares = Shares {
+        receivers: (0..receive).collect(),
+        transmitters: (0..transmit).collect(),
+        rx_len,
+        tx_len,
+    };
+    shares.packets_held_max(workers)
 }
 
 /// Packets that each of `workers` workers keeps for longer than a turn:

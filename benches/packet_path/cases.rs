@@ -19,6 +19,9 @@ pub(crate) struct Case {
     pub(crate) frame_len: usize,
     pub(crate) services: u32,
     pub(crate) workers: usize,
+    /// Whether they have one receive and one transmit queue, in place of one of
+    /// each for each of them.
+    pub(crate) is_shared: bool,
     pub(crate) connections_max: u64,
     /// Lines of each real server.
     pub(crate) tunnel: &'static str,
@@ -61,6 +64,7 @@ fn case(name: &'static str, kind: Kind, order: Order) -> Case {
         frame_len: 60,
         services: 1,
         workers: 1,
+        is_shared: false,
         connections_max: 100_000,
         tunnel: "",
         bursts_per_ms: BURSTS_PER_MS,
@@ -169,6 +173,27 @@ fn other_shapes() -> Vec<Case> {
         Case {
             workers: 2,
             ..flows("2 workers, 64k flows each", Kind::TcpAck, K64)
+        },
+        Case {
+            workers: 2,
+            is_shared: true,
+            ..flows(
+                "2 workers, one queue, spread in software, 64k flows",
+                Kind::TcpAck,
+                K64,
+            )
+        },
+        Case {
+            workers: 2,
+            is_shared: true,
+            connections_max: 2 * M,
+            bursts_per_ms: M as f64 / 60_000.0 / 32.0,
+            bursts: 100_000,
+            ..case(
+                "2 workers, one queue, spread in software, new flow",
+                Kind::TcpSyn,
+                Order::New,
+            )
         },
     ]
 }

@@ -21,6 +21,7 @@ mod cases;
 mod machine;
 mod measure;
 mod rig;
+mod shared;
 mod traffic;
 
 use std::{error::Error, process::ExitCode};

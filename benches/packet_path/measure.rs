@@ -19,6 +19,7 @@ use crate::{
     cases::Case,
     machine::{CoreCycles, Watch},
     rig::{BURST, Bench, Ports, director},
+    shared,
     traffic::{Kind, Order, Traffic},
 };
 
@@ -80,9 +81,9 @@ impl Figures {
 
 /// Cycles a packet of one thread.
 #[derive(Clone, Copy, Debug)]
-struct Cycles {
-    tsc: f64,
-    core: Option<f64>,
+pub(crate) struct Cycles {
+    pub(crate) tsc: f64,
+    pub(crate) core: Option<f64>,
 }
 
 /// Runs a case, and its ports without a director.
@@ -100,7 +101,11 @@ pub(crate) fn run(
     let watch = Watch::start();
     let io = on_cores(&[1], eal, |_| {
         let traffic = traffic_of(case, case.order);
-        let mut ports = Ports::new(pool, &traffic)?;
+        let mut ports = if case.is_shared {
+            Ports::pooled(pool, &traffic)
+        } else {
+            Ports::new(pool, &traffic)?
+        };
         let mut burst = Burst::new();
         Ok(samples(bursts, case, |_| {
             ports.source.receive(&mut burst);
@@ -111,9 +116,21 @@ pub(crate) fn run(
         return Err("no thread measured anything".into());
     };
 
-    let (spent, loss) = through_director(case, eal, pool, bursts, length)?;
-    let count = spent.len() as f64;
-    let tsc = spent.iter().map(|cycles| cycles.tsc).sum::<f64>() / count;
+    let (spent, loss) = if case.is_shared {
+        shared::through_director(case, eal, pool, bursts, length)?
+    } else {
+        through_director(case, eal, pool, bursts, length)?
+    };
+    // Each packet takes all workers that share a queue, and the first of them is
+    // the one that never waits; else it takes one worker.
+    let all: f64 = spent.iter().map(|cycles| cycles.tsc).sum();
+    let (count, tsc, slowest) = match spent.first() {
+        Some(first) if case.is_shared => (1.0, all, first.tsc),
+        _ => {
+            let count = spent.len() as f64;
+            (count, all / count, all / count)
+        }
+    };
     let core: Option<f64> = spent
         .iter()
         .map(|cycles| Some(cycles.core? - io.core?))
@@ -127,7 +144,7 @@ pub(crate) fn run(
         tsc: tsc - io.tsc,
         core: core.map(|core| core / count),
         io: io.tsc,
-        mpps: count * hz / tsc / 1e6,
+        mpps: count * hz / slowest / 1e6,
         loss,
         was_busy: watch.was_busy(),
     })
@@ -150,7 +167,10 @@ fn through_director(
         .iter()
         .map(|traffic| Ports::new(pool, traffic))
         .collect();
-    let mut director = director(&config, pool, ports?)?;
+    let queues = ports?
+        .into_iter()
+        .map(|ports| (Some(ports.source), Some(ports.sink)));
+    let mut director = director(&config, pool, queues.collect())?;
     let before = Counts::of(&director);
     let barrier = Barrier::new(case.workers);
     let workers: Vec<Mutex<&mut Worker<Bench>>> =
@@ -178,14 +198,14 @@ fn through_director(
     Ok((spent, after.dropped - before.dropped))
 }
 
-fn traffic_of(case: &Case, order: Order) -> Arc<Mutex<Traffic>> {
+pub(crate) fn traffic_of(case: &Case, order: Order) -> Arc<Mutex<Traffic>> {
     let traffic = Traffic::new(case.kind, order, case.services, case.frame_len);
     Arc::new(Mutex::new(traffic))
 }
 
 /// Runs the same on each of these cores at the same time, in threads that DPDK
 /// knows.
-fn on_cores(
+pub(crate) fn on_cores(
     cores: &[usize],
     eal: &Eal,
     run: impl Fn(usize) -> Result<Cycles, Failure> + Sync,
@@ -214,11 +234,7 @@ fn on_cores(
 fn samples(bursts: usize, case: &Case, mut turn: impl FnMut(Ticks)) -> Cycles {
     let mut samples = Vec::with_capacity(bursts);
     let mut core_cycles = CoreCycles::start();
-    let warm_ups = match case.order {
-        // Until the table holds as much as it will.
-        Order::New => bursts.max((case.connections_max as usize).min(1_200_000) / BURST),
-        _ => bursts,
-    };
+    let warm_ups = warm_ups(bursts, case);
     let mut core_before = None;
     for round in 0..warm_ups + bursts {
         let now = Ticks::from_ms((round as f64 / case.bursts_per_ms) as u64);
@@ -233,13 +249,7 @@ fn samples(bursts: usize, case: &Case, mut turn: impl FnMut(Ticks)) -> Cycles {
         }
     }
     let core_after = core_cycles.now();
-    samples.sort_unstable();
-    let per_burst = if matches!(case.order, Order::Random(_)) {
-        samples[samples.len() / 2] as f64
-    } else {
-        let kept = &samples[..samples.len() - samples.len() / 100];
-        kept.iter().sum::<u64>() as f64 / kept.len() as f64
-    };
+    let per_burst = typical(&mut samples, case);
     let core = core_after
         .zip(core_before)
         .map(|(after, before)| after - before);
@@ -249,18 +259,39 @@ fn samples(bursts: usize, case: &Case, mut turn: impl FnMut(Ticks)) -> Cycles {
     }
 }
 
+/// Bursts before those that are measured.
+pub(crate) fn warm_ups(bursts: usize, case: &Case) -> usize {
+    match case.order {
+        // Until the table holds as much as it will.
+        Order::New => bursts.max((case.connections_max as usize).min(1_200_000) / BURST),
+        _ => bursts,
+    }
+}
+
+/// The cycles of a burst.
+pub(crate) fn typical(samples: &mut [u64], case: &Case) -> f64 {
+    samples.sort_unstable();
+    if matches!(case.order, Order::Random(_)) {
+        return samples[samples.len() / 2] as f64;
+    }
+    let kept = &samples[..samples.len() - samples.len() / 100];
+    kept.iter().sum::<u64>() as f64 / kept.len() as f64
+}
+
 /// What the director counted.
 #[derive(Debug)]
-struct Counts {
+pub(crate) struct Counts {
     received: u64,
     forwarded: u64,
-    dropped: u64,
+    pub(crate) dropped: u64,
     table_full: u64,
+    /// For which there was no room on the way from one worker to another.
+    crowded: u64,
     not_local: u64,
 }
 
 impl Counts {
-    fn of(director: &Director<Bench>) -> Self {
+    pub(crate) fn of(director: &Director<Bench>) -> Self {
         let counters = director.management.counters();
         let of = |name: &str| {
             let named = counters.iter().filter(|counter| counter.name == name);
@@ -274,18 +305,19 @@ impl Counts {
             forwarded: of("forwarded"),
             dropped: drops.map(|counter| counter.count).sum(),
             table_full: of("table_full"),
+            crowded: of("handoff_queue_full") + of("transmit_queue_full"),
             not_local: of("not_local"),
         }
     }
 
     /// Every packet must have gone the way that the case is about.
-    fn check(&self, before: &Self, case: &Case) -> Result<(), Failure> {
+    pub(crate) fn check(&self, before: &Self, case: &Case) -> Result<(), Failure> {
         let received = self.received - before.received;
         let forwarded = self.forwarded - before.forwarded;
         let expected = if case.kind == Kind::Stray {
             self.not_local - before.not_local
         } else {
-            forwarded + self.table_full - before.table_full
+            forwarded + self.table_full - before.table_full + self.crowded - before.crowded
         };
         if received == 0 || received != expected {
             let name = case.name;

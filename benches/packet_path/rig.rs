@@ -88,17 +88,21 @@ impl RxQueue for Source {
     }
 }
 
-/// Keeps sent packets for the next ones.
+/// Keeps sent packets for the next ones, or gives them back to the pool.
 #[derive(Debug)]
-pub(crate) struct Sink(Idle);
+pub(crate) struct Sink(Option<Idle>);
 
 impl TxQueue for Sink {
     type Packet = Mbuf;
 
     fn transmit(&mut self, burst: &mut Burst<Mbuf>) -> usize {
         let sent = burst.len();
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.extend(burst.drain(..));
+        if let Some(idle) = &self.0 {
+            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.extend(burst.drain(..));
+        } else {
+            burst.clear();
+        }
         sent
     }
 }
@@ -141,21 +145,39 @@ impl Ports {
                 pool,
                 traffic: Arc::clone(traffic),
             },
-            sink: Sink(idle),
+            sink: Sink(Some(idle)),
         })
     }
+
+    /// Whose packets come from the pool and go back to it, so that two workers
+    /// can have one end each, as of a NIC's queues.
+    pub(crate) fn pooled(pool: &DpdkPool, traffic: &Arc<Mutex<Traffic>>) -> Self {
+        Self {
+            source: Source {
+                idle: Idle::default(),
+                pool: pool.clone(),
+                traffic: Arc::clone(traffic),
+            },
+            sink: Sink(None),
+        }
+    }
 }
+
+/// A receive and a transmit queue of a worker, as far as it has them.
+pub(crate) type Queues = (Option<Source>, Option<Sink>);
 
 /// A director over such ports, with its configuration published.
 pub(crate) fn director(
     config: &Config,
     pool: &DpdkPool,
-    ports: Vec<Ports>,
+    queues: Vec<Queues>,
 ) -> Result<Director<Bench>, Failure> {
-    let count = u16::try_from(ports.len())?;
-    let queues = ports.into_iter().map(|ports| WorkerQueues {
-        receive: vec![ports.source],
-        transmit: vec![ports.sink],
+    let count = |has: fn(&Queues) -> bool| queues.iter().filter(|queues| has(queues)).count();
+    let rx_queues = u16::try_from(count(|(source, _)| source.is_some()))?;
+    let tx_queues = u16::try_from(count(|(_, sink)| sink.is_some()))?;
+    let queues = queues.into_iter().map(|(source, sink)| WorkerQueues {
+        receive: vec![source],
+        transmit: vec![sink],
         pool: pool.clone(),
     });
     let description = PortDescription {
@@ -165,8 +187,8 @@ pub(crate) fn director(
         mac: DIRECTOR,
         mtu: 1520,
         numa_node: None,
-        rx_queues: count,
-        tx_queues: count,
+        rx_queues,
+        tx_queues,
         capabilities: PortCapabilities::default(),
     };
     let (_, requests) = bounded(1);

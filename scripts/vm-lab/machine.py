@@ -32,8 +32,8 @@ class Machine:
         self.folder = self.out = self.process = self.agent = None
 
     def __enter__(self):
-        # QEMU 10.0 was seen to end in an assertion of its own while the
-        # kernel started, once in fifty starts, on a busy host.
+        # QEMU 10.0 was once seen to end in an assertion of its own
+        # (msix_table_mmio_write) while the kernel started, on a busy host.
         for tries_left in (1, 0):
             try:
                 self.start()

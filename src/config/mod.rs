@@ -14,6 +14,7 @@
 mod address;
 mod change;
 mod check;
+mod device_queues;
 mod director;
 mod error;
 mod format;

@@ -4,6 +4,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::{Config, Device, Hugepages, RouteAction, ServiceConfig, memory::MIB, memory_need};
+use crate::io::sharing::Sharing;
 
 /// What a valid configuration amounts to: ports, workers, routes, services and
 /// the memory they need, one thing a line.
@@ -33,6 +34,7 @@ fn write_report(out: &mut String, config: &Config) -> fmt::Result {
 }
 
 fn write_ports(out: &mut String, config: &Config) -> fmt::Result {
+    let workers = u32::try_from(config.director.worker_cores.len()).unwrap_or(u32::MAX);
     writeln!(out, "ports     {}", config.ports.len())?;
     let width = |text: fn(&super::PortConfig) -> &str| {
         config
@@ -58,6 +60,11 @@ fn write_ports(out: &mut String, config: &Config) -> fmt::Result {
         )?;
         if let Some(vlan) = port.vlan {
             write!(out, ", VLAN {vlan}")?;
+        }
+        if let Some((receive, transmit)) = port.device.known_queues()
+            && let Some(sharing) = Sharing::of(receive, transmit, workers)
+        {
+            write!(out, "; {sharing}")?;
         }
         writeln!(out)?;
     }

@@ -205,6 +205,7 @@ impl<D: Driver> Management<D> {
                     numa_node: description.numa_node,
                     rx_queues: description.rx_queues,
                     tx_queues: description.tx_queues,
+                    workers: count(self.workers.len()),
                     capabilities: description.capabilities,
                     rx_burst_mode: burst_modes.receive,
                     tx_burst_mode: burst_modes.transmit,
@@ -331,7 +332,8 @@ fn worker_status<P>(
 ) -> WorkerStatus {
     let counters = &worker.counters;
     let sum = |values: &mut dyn Iterator<Item = u64>| values.sum();
-    let packets = counters.rx_packets.value();
+    let (rx_packets, taken_over) = (counters.rx_packets.value(), counters.taken_over.value());
+    let packets = rx_packets + taken_over;
     WorkerStatus {
         index,
         core: count(worker.core),
@@ -344,7 +346,10 @@ fn worker_status<P>(
         tsc_hz,
         connections: counters.connections.value(),
         connections_max,
-        rx_packets: packets,
+        rx_packets,
+        handed_over: counters.handed_over.value(),
+        taken_over,
+        tx_handed_over: counters.tx_handed_over.value(),
         tx_packets: counters.tx_packets.value(),
         forwarded: counters.forwarded.value(),
         punted: sum(&mut PuntReason::ALL
@@ -399,6 +404,16 @@ const WORK: &[(&str, ReadCounter, &str)] = &[
         "handed_over",
         |c| &c.handed_over,
         "packets, and answers about them, that one worker gave to another",
+    ),
+    (
+        "taken_over",
+        |c| &c.taken_over,
+        "packets that one worker received and another one forwarded",
+    ),
+    (
+        "tx_handed_over",
+        |c| &c.tx_handed_over,
+        "frames that one worker finished and another one sent",
     ),
     ("connections", |c| &c.connections, "connections at present"),
     (

@@ -253,7 +253,7 @@ pub struct WorkerStatus {
     pub core: u32,
     /// Generation of the forwarding state that it works with.
     pub generation: u64,
-    /// Bursts received that were not empty.
+    /// Bursts received from ports or other workers that were not empty.
     pub bursts: u64,
     /// Packets in them.
     pub packets: u64,
@@ -272,6 +272,12 @@ pub struct WorkerStatus {
     pub connections_max: u64,
     /// Packets received from ports.
     pub rx_packets: u64,
+    /// Packets and news about them given to other workers.
+    pub handed_over: u64,
+    /// Packets taken from other workers that received them for this one.
+    pub taken_over: u64,
+    /// Frames given to other workers to send.
+    pub tx_handed_over: u64,
     /// Packets that ports accepted.
     pub tx_packets: u64,
     /// Packets sent on to a real server.
@@ -308,6 +314,8 @@ pub struct PortStatus {
     pub rx_queues: u16,
     /// Transmit queues in use.
     pub tx_queues: u16,
+    /// Workers that share these queues.
+    pub workers: u32,
     /// What it does in hardware: what is false is done in software, but for
     /// `rss_hash` and `packet_types`, which nobody needs.
     #[serde(with = "PortCapabilitiesFields")]
@@ -569,6 +577,7 @@ mod tests {
             numa_node: Some(0),
             rx_queues: 2,
             tx_queues: 2,
+            workers: 2,
             capabilities: PortCapabilities {
                 rss: true,
                 ..PortCapabilities::default()

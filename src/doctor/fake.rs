@@ -204,6 +204,7 @@ pub(super) fn running() -> RunningDirector {
             numa_node: Some(0),
             rx_queues: 2,
             tx_queues: 3,
+            workers: 2,
             capabilities: PortCapabilities {
                 tx_ipv4_checksum: true,
                 tx_fast_free: true,

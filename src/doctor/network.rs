@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{Config, Device, PortConfig},
     control::status::PortStatus,
-    io::PortCapabilities,
+    io::{PortCapabilities, sharing::Sharing},
 };
 
 /// Whether some process has a NIC of the configuration open.
@@ -323,7 +323,7 @@ fn probed_ports(config: &Config, probed: &Probe) -> Vec<Finding> {
             )];
         }
     };
-    let workers = config.director.worker_cores.len();
+    let workers = u32::try_from(config.director.worker_cores.len()).unwrap_or(u32::MAX);
     config
         .ports
         .iter()
@@ -349,32 +349,16 @@ fn probed_ports(config: &Config, probed: &Probe) -> Vec<Finding> {
         .collect()
 }
 
-fn available_port(port: &PortConfig, device: &ProbedDevice, workers: usize) -> Vec<Finding> {
+fn available_port(port: &PortConfig, device: &ProbedDevice, workers: u32) -> Vec<Finding> {
     let (name, driver) = (&port.name, &device.driver);
-    let queues = usize::from(device.rx_queues_max);
-    let mut findings = Vec::new();
-    if queues < workers {
-        findings.push(Finding::error(
+    let mut findings = vec![match &device.queues {
+        Ok(queues) => queues_found(name, driver, *queues, workers),
+        Err(reason) => Finding::error(
             "offloads",
-            format!("{name}: {driver} has {queues} receive queues at most, for {workers} workers"),
-            "set `workers` in [director] to fewer cores, or qpairs= in the device string",
-        ));
-    } else if workers > 1 && !device.capabilities.rss && !driver.starts_with("net_af_packet") {
-        findings.push(Finding::warning(
-            "offloads",
-            format!("{name}: {driver} lacks RSS, so that one worker gets all packets from it"),
-            "set `workers` in [director] to one core, or use a NIC with RSS",
-        ));
-    } else {
-        findings.push(Finding::ok(
-            "offloads",
-            format!(
-                "{name}: {driver} has {} for {}",
-                counted(queues, "receive queue"),
-                counted(workers, "worker")
-            ),
-        ));
-    }
+            reason.as_str(),
+            format!("correct `device` of port \"{name}\""),
+        ),
+    }];
     if device.mtu_max < port.mtu {
         findings.push(Finding::error(
             "mtu",
@@ -399,33 +383,35 @@ fn started_port(port: &PortStatus, workers: u32) -> Vec<Finding> {
             "check the cable and the port of the switch",
         ));
     }
-    if workers > 1 && (!port.capabilities.rss || u32::from(port.rx_queues) < workers) {
-        let why = if port.capabilities.rss {
-            "receive queues"
-        } else {
-            "RSS"
-        };
-        findings.push(Finding::warning(
-            "offloads",
-            format!(
-                "{name}: {} lacks {why}, so that not all of the {workers} workers get packets \
-                 from it ({} queues)",
-                port.driver, port.rx_queues
-            ),
-            "set `workers` in [director] to fewer cores, or use a NIC with RSS",
-        ));
-    } else {
-        findings.push(Finding::ok(
+    let queues = (port.rx_queues, port.tx_queues);
+    findings.push(queues_found(name, &port.driver, queues, workers));
+    findings.push(checksums(name, port.capabilities));
+    findings
+}
+
+/// How many of the workers have queues of a port.
+fn queues_found(
+    name: &str,
+    driver: &str,
+    (receive, transmit): (u16, u16),
+    workers: u32,
+) -> Finding {
+    match Sharing::of(receive, transmit, workers) {
+        None => Finding::ok(
             "offloads",
             format!(
                 "{name}: {} for {}",
-                counted(port.rx_queues.into(), "receive queue"),
+                counted(receive.into(), "receive queue"),
                 counted(usize::try_from(workers).unwrap_or(usize::MAX), "worker")
             ),
-        ));
+        ),
+        Some(sharing) => Finding::warning(
+            "offloads",
+            format!("{name}: {driver}: {sharing}"),
+            "use a NIC with RSS and a queue for each worker (a software port: qpairs= or \
+             queue_count= in `device`), or set `workers` in [director] to fewer cores",
+        ),
     }
-    findings.push(checksums(name, port.capabilities));
-    findings
 }
 
 fn checksums(name: &str, capabilities: PortCapabilities) -> Finding {

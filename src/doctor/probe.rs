@@ -24,8 +24,9 @@ pub struct ProbedPort {
 pub struct ProbedDevice {
     /// DPDK's driver.
     pub driver: String,
-    /// The most receive queues that it can have.
-    pub rx_queues_max: u16,
+    /// Receive and transmit queues that the director would use, or why it
+    /// would not start.
+    pub queues: Result<(u16, u16), String>,
     /// The largest IP packet that it can carry, in bytes.
     pub mtu_max: u16,
     /// What it can do.
@@ -36,8 +37,8 @@ pub struct ProbedDevice {
 #[cfg(feature = "dpdk")]
 pub(super) fn probe(config: &Config) -> Probe {
     use crate::{
-        config::Hugepages,
-        io::dpdk::{AvailableDevice, Eal, EalArguments},
+        config::{Hugepages, PortConfig},
+        io::dpdk::{AvailableDevice, Eal, EalArguments, PortSettings, QueuePlan},
     };
 
     let mut config = config.clone();
@@ -49,11 +50,17 @@ pub(super) fn probe(config: &Config) -> Probe {
     config.eal.memory_mib = MEMORY_MIB;
     config.eal.file_prefix.push_str("-doctor");
     let eal = Eal::start(&EalArguments::new(&config)).map_err(|error| error.to_string())?;
+    let workers = u16::try_from(config.director.worker_cores.len()).unwrap_or(u16::MAX);
+    let queues = |port: &PortConfig, device: &AvailableDevice| {
+        QueuePlan::new(&PortSettings::new(port, workers), device)
+            .map(|plan| (plan.receive, plan.transmit))
+            .map_err(|error| error.to_string())
+    };
     let ports = config.ports.iter().map(|port| ProbedPort {
         name: port.name.clone(),
         device: AvailableDevice::find(&eal, &port.device).map(|device| ProbedDevice {
+            queues: queues(port, &device),
             driver: device.driver,
-            rx_queues_max: device.rx_queues_max,
             mtu_max: device.mtu_max,
             capabilities: device.capabilities,
         }),

@@ -298,6 +298,7 @@ impl Port for MemPort {
 pub struct MemNetwork {
     pool: MemPool,
     ports: Vec<Arc<PortState>>,
+    workers: usize,
     sent: SentFrames,
 }
 
@@ -305,44 +306,52 @@ impl MemNetwork {
     /// Ports as described, each with one receive and one transmit queue for
     /// each of `workers` workers (whatever the descriptions say of queues),
     /// over one pool of `packets` packets.
-    pub fn new(descriptions: Vec<PortDescription>, workers: usize, packets: usize) -> Self {
+    pub fn new(mut descriptions: Vec<PortDescription>, workers: usize, packets: usize) -> Self {
         let queues = u16::try_from(workers).unwrap_or(u16::MAX);
+        for description in &mut descriptions {
+            description.rx_queues = queues;
+            description.tx_queues = queues;
+        }
+        Self::with_queues(descriptions, workers, packets)
+    }
+
+    /// Ports with as many queues as the descriptions say, over one pool of
+    /// `packets` packets.
+    pub fn with_queues(descriptions: Vec<PortDescription>, workers: usize, packets: usize) -> Self {
         let ports = descriptions
             .into_iter()
-            .map(|mut description| {
-                description.rx_queues = queues;
-                description.tx_queues = queues;
-                Arc::new(PortState::new(description, workers))
-            })
+            .map(|description| Arc::new(PortState::new(description)))
             .collect();
         Self {
             pool: MemPool::new(packets),
             ports,
+            workers,
             sent: Arc::default(),
         }
     }
 
     /// The queues of one worker: a receive and a transmit queue for each port,
-    /// in port order. To be taken once for each worker.
-    pub fn queues(&self, worker: usize) -> (Vec<MemRxQueue>, Vec<MemTxQueue>) {
-        let rx = self
-            .ports
-            .iter()
-            .filter_map(|port| port.rx.get(worker))
-            .map(|frames| MemRxQueue {
+    /// in port order. Where there are fewer than workers, the first workers have
+    /// the receive queues and the last ones the transmit queues. To be taken
+    /// once for each worker.
+    pub fn queues(&self, worker: usize) -> (Vec<Option<MemRxQueue>>, Vec<Option<MemTxQueue>>) {
+        let rx = self.ports.iter().map(|port| {
+            let frames = port.rx.get(worker)?;
+            Some(MemRxQueue {
                 frames: Arc::clone(frames),
             })
-            .collect();
-        let tx = (0..)
-            .map(PortIndex)
-            .zip(&self.ports)
-            .map(|(index, port)| MemTxQueue {
+        });
+        let tx = (0..).map(PortIndex).zip(&self.ports).map(|(index, port)| {
+            let workers_without = self
+                .workers
+                .saturating_sub(port.description.tx_queues.into());
+            (worker >= workers_without).then(|| MemTxQueue {
                 index,
                 port: Arc::clone(port),
                 sent: Arc::clone(&self.sent),
             })
-            .collect();
-        (rx, tx)
+        });
+        (rx.collect(), tx.collect())
     }
 
     /// The pool that all packets come from.
@@ -436,12 +445,12 @@ struct PortState {
 }
 
 impl PortState {
-    fn new(description: PortDescription, workers: usize) -> Self {
+    fn new(description: PortDescription) -> Self {
         Self {
-            description,
-            rx: (0..workers)
+            rx: (0..description.rx_queues)
                 .map(|_| Arc::new(ArrayQueue::new(RX_QUEUE_LEN)))
                 .collect(),
+            description,
             tx_capacity: AtomicUsize::new(usize::MAX),
             link_up: AtomicBool::new(true),
             counters: Counters::default(),

@@ -8,8 +8,10 @@
 
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+pub mod handoff;
 pub mod mem;
 pub mod pcap;
+pub mod sharing;
 
 use std::fmt::Debug;
 

@@ -22,6 +22,7 @@ mod peers;
 mod persistence;
 mod route;
 mod selection;
+mod spread;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -30,8 +31,9 @@ use crossbeam::utils::CachePadded;
 pub use self::{
     aging::{SWEEP_LEN, Sweep},
     exit::{Detour, DropReason, Exit, PuntReason},
-    output::{Outputs, Punted},
+    output::{Finished, Outputs, Punted, TransmitWay},
     peers::{HANDED_MAX, Peers},
+    spread::{Exchange, Shares, Spreader},
 };
 use self::{
     express::{Express, Station},
@@ -82,6 +84,20 @@ struct Looks {
     express: arrayvec::ArrayVec<Express, BURST_LEN_MAX>,
     /// The others.
     steps: arrayvec::ArrayVec<Step, BURST_LEN_MAX>,
+}
+
+// There is room for as many as a burst can have.
+impl Looks {
+    #[inline]
+    fn note_express(&mut self, express: Express, number: usize) {
+        let _ = self.express.try_push(express);
+        self.is_express |= 1 << number;
+    }
+
+    #[inline]
+    fn note_step(&mut self, step: Step) {
+        let _ = self.steps.try_push(step);
+    }
 }
 
 impl<D: Driver> Pipeline<D> {
@@ -152,7 +168,20 @@ impl<D: Driver> Pipeline<D> {
                 self.look_at((port, &station), packet, number, &mut looks);
             }
         }
-        self.prefetch_entries(&mut looks);
+        self.go_on(port, burst, &mut looks, now, outputs);
+    }
+
+    /// Forwards a burst that has been looked at.
+    #[inline]
+    fn go_on(
+        &mut self,
+        port: PortIndex,
+        burst: &mut Burst<D::Packet>,
+        looks: &mut Looks,
+        now: CoarseTime,
+        outputs: &mut Outputs<D>,
+    ) {
+        self.prefetch_entries(looks);
         let (mut express, mut steps) = (looks.express.iter(), looks.steps.iter());
         let mut is_express = looks.is_express;
         for packet in burst.drain(..) {
@@ -222,12 +251,10 @@ impl<D: Driver> Pipeline<D> {
                 )
             })
             .flatten();
-        // There is room for as many as a burst can have.
         if let Some(express) = glance {
-            let _ = looks.express.try_push(express);
-            looks.is_express |= 1 << number;
+            looks.note_express(express, number);
         } else {
-            let _ = looks.steps.try_push(self.examine(port, packet));
+            looks.note_step(self.examine(port, packet));
         }
     }
 

@@ -104,9 +104,11 @@ impl<P> Peers<P> {
         self.inboxes.len()
     }
 
-    /// The worker that a hash chooses.
+    /// The worker that a hash chooses. Its connections then still use all of
+    /// its table, where the same hash tells their places.
+    #[inline]
     pub(super) fn worker_of(&self, hash: FlowHash) -> usize {
-        hash.reduce(u32::try_from(self.count()).unwrap_or(1)) as usize
+        hash.reduce_apart(u16::try_from(self.count()).unwrap_or(1)) as usize
     }
 
     fn next(&self) -> usize {

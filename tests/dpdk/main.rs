@@ -434,18 +434,17 @@ fn what_cannot_be_set_up_is_an_error_that_says_what_to_write() {
             let vdev = pcap_vdev(dir.path());
             let eal = start(&[&vdev]);
             let pool = pool(&eal, 1023);
+            // One queue will do for two workers.
+            let port = DpdkPort::configure(&eal, &settings(&vdev, 2), &pool).unwrap();
+            assert_eq!((port.rx_queues.len(), port.tx_queues.len()), (1, 1));
+            let description = port.port.description();
+            assert_eq!((description.rx_queues, description.tx_queues), (1, 1));
+            drop(port);
             let error = |vdev: &str, queues| {
                 DpdkPort::configure(&eal, &settings(vdev, queues), &pool)
                     .unwrap_err()
                     .to_string()
             };
-            assert_eq!(
-                error(&vdev, 2),
-                format!(
-                    "port lan: {vdev} has 1 receive queue, but 2 are needed; give 2 rx_pcap and \
-                 tx_pcap in its device string"
-                )
-            );
             assert_eq!(
                 error("net_af_packet0,iface=none", 1),
                 "port lan: DPDK has no device net_af_packet0,iface=none; DPDK's messages above say \
@@ -552,11 +551,6 @@ fn af_packet_spreads_flows_over_two_queues() {
                 .unwrap_err()
                 .to_string()
         };
-        assert_eq!(
-            error(one, 2),
-            "port lan: net_af_packet1,iface=pmdpdkb has 1 receive queue, but 2 are needed; add \
-             qpairs=2 to its device string"
-        );
         assert_eq!(
             error(two, 1),
             "port lan: net_af_packet0,iface=pmdpdka,qpairs=2 has 2 receive queues, but there \

@@ -3,7 +3,7 @@
 use crate::support::{Capture, DIRECTOR_LAN, Frame, Lab, Shape, VIP, has_program, skipped};
 
 /// Which server answered how often.
-fn shares(answers: &[u8]) -> [usize; 2] {
+pub(crate) fn shares(answers: &[u8]) -> [usize; 2] {
     let first = answers.iter().filter(|&&server| server < 2).count();
     [first, answers.len() - first]
 }

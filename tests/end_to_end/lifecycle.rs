@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Configuration, Lab, Shape, run_to_its_end, skipped, wait_for};
+use crate::support::{Configuration, Lab, Shape, run_to_its_end, wait_for};
 
 #[test]
 fn sigterm_stops_cleanly_under_load() {
@@ -130,26 +130,4 @@ fn a_nic_that_does_not_exist_is_named() {
     let last = log.lines().last().unwrap();
     assert!(last.starts_with("pointsman: "), "{log}");
     assert!(last.contains("0000:ff:1f.7"), "{log}");
-}
-
-#[test]
-fn more_workers_than_queues_are_refused_with_what_to_write() {
-    const NAME: &str = "more_workers_than_queues_are_refused_with_what_to_write";
-    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 0) else {
-        return;
-    };
-    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
-        return skipped(NAME, "two workers take two cores");
-    }
-    let configuration = Configuration {
-        workers: vec![0, 1],
-        ..lab.configuration()
-    };
-    let log = refusal(&lab, &configuration);
-    let last = log.lines().last().unwrap();
-    assert_eq!(
-        last,
-        "pointsman: port wan: net_af_packet0,iface=wan has 1 receive queue, but 2 are needed; add \
-         qpairs=2 to its device string"
-    );
 }

@@ -12,6 +12,7 @@
 )]
 
 mod answers;
+mod few_queues;
 mod forwarding;
 mod ipv6;
 mod large_packets;

@@ -172,6 +172,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         &[
             // How much memory its tables take.
             "connection",
+            "io::sharing::Sharing",
             "ipvsadm",
             "scheduler::SchedulerFlags",
             "scheduler::SchedulerKind",
@@ -226,7 +227,9 @@ pub(crate) const LAYERS: &[Layer] = &[
             "forwarding",
             "io",
             "memory::MemoryError",
+            "pipeline::Exchange",
             "pipeline::Peers",
+            "pipeline::Shares",
             "worker",
         ],
     ),
@@ -261,6 +264,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "control::status",
             "doctor",
             "io::PortCapabilities",
+            "io::sharing::Sharing",
             "ipvsadm",
             "pktgen",
             "pktgen::run",

@@ -115,6 +115,11 @@ facts! { WORK: work {
     "untracked" => a_hashed_syn_needs_no_room,
 } }
 
+facts! { SPREAD: spread {
+    "taken_over" => a_packet_of_another_workers_flow_is_taken_over,
+    "tx_handed_over" => a_worker_without_a_transmit_queue_hands_frames_over,
+} }
+
 facts! { PERSISTENCE: persistence {
     "templates" => a_first_connection_makes_a_template,
     "templates_evicted" => a_template_without_connections_gives_way_in_a_full_table,
@@ -132,7 +137,17 @@ fn every_reason_and_every_counter_is_reached_by_one_fact() {
 
     let all = Lab::start().director.management.counters();
     let names: Vec<_> = all.iter().map(|counter| counter.name.as_str()).collect();
-    let reached = [DROPS, FRAGMENTS, PUNTS, HOST, TUNNEL, WORK, PERSISTENCE].concat();
+    let reached = [
+        DROPS,
+        FRAGMENTS,
+        PUNTS,
+        HOST,
+        TUNNEL,
+        WORK,
+        SPREAD,
+        PERSISTENCE,
+    ]
+    .concat();
     let unique: BTreeSet<_> = names.iter().copied().collect();
     assert_eq!(unique.len(), names.len(), "a name twice: {names:?}");
     assert_eq!(reached.len(), names.len());

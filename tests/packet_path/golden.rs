@@ -166,8 +166,8 @@ fn over_capture_files(case: Case) {
     let (port, receive, transmit) =
         PcapPort::open(description, &input, &output, pool.clone()).unwrap();
     let queues = WorkerQueues {
-        receive: vec![receive],
-        transmit: vec![transmit],
+        receive: vec![Some(receive)],
+        transmit: vec![Some(transmit)],
         pool: pool.clone(),
     };
     run::<PcapDriver>(case, port, queues, pool.clone());

@@ -35,8 +35,8 @@ fn over_net_pcap(case: Case) {
     } = DpdkPort::configure(&eal, &settings, &pool).unwrap();
     assert_eq!(port.description().mac.0, *b"\x02pcap\x00");
     let queues = WorkerQueues {
-        receive: rx_queues,
-        transmit: tx_queues,
+        receive: rx_queues.into_iter().map(Some).collect(),
+        transmit: tx_queues.into_iter().map(Some).collect(),
         pool: pool.clone(),
     };
     run::<DpdkDriver>(case, port, queues, pool.clone());

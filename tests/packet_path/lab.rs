@@ -40,6 +40,8 @@ use crate::frames::{GATEWAY, GATEWAY_MAC, PORT_MACS, VIP, server, server_mac};
 /// the service TCP VIP:80 by rr, and no limit on ICMP errors.
 pub(crate) struct Setup {
     pub(crate) workers: usize,
+    /// Receive and transmit queues of each port; one for each worker if `None`.
+    pub(crate) queues: Option<(u16, u16)>,
     pub(crate) packets: usize,
     pub(crate) connections_max: usize,
     pub(crate) templates_max: u32,
@@ -59,6 +61,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             workers: 1,
+            queues: None,
             packets: 2300,
             connections_max: 4096,
             templates_max: 1024,
@@ -135,11 +138,14 @@ impl Lab {
 
     pub(crate) fn with(setup: &Setup) -> Self {
         let config = config(setup);
-        let network = MemNetwork::new(
-            descriptions(&config, setup.capabilities),
-            setup.workers,
-            setup.packets,
-        );
+        let workers = u16::try_from(setup.workers).unwrap();
+        let (rx_queues, tx_queues) = setup.queues.unwrap_or((workers, workers));
+        let mut descriptions = descriptions(&config, setup.capabilities);
+        for port in &mut descriptions {
+            port.rx_queues = rx_queues;
+            port.tx_queues = tx_queues;
+        }
+        let network = MemNetwork::with_queues(descriptions, setup.workers, setup.packets);
         let queues = (0..setup.workers).map(|worker| {
             let (receive, transmit) = network.queues(worker);
             WorkerQueues {

@@ -48,6 +48,7 @@ mod sent_statistics;
 mod service_changes;
 mod services_ipv6;
 mod settings;
+mod spread;
 mod tunnel_errors;
 mod tunnel_errors_ipv6;
 mod tunnels;

@@ -107,8 +107,11 @@ pub(crate) fn a_packet_without_headroom_is_dropped(counter: &str) -> Checked {
     let network = MemNetwork::new(descriptions(&config, PortCapabilities::default()), 1, 64);
     let (receive, transmit) = network.queues(0);
     let queues = WorkerQueues::<TightDriver> {
-        receive: receive.into_iter().map(TightRxQueue).collect(),
-        transmit: transmit.into_iter().map(TightTxQueue).collect(),
+        receive: receive.into_iter().map(|it| it.map(TightRxQueue)).collect(),
+        transmit: transmit
+            .into_iter()
+            .map(|it| it.map(TightTxQueue))
+            .collect(),
         pool: TightPool(network.pool()),
     };
     let materials = materials(network.ports(), vec![queues], TightPool(network.pool()));

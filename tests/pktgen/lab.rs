@@ -199,8 +199,8 @@ impl Lab {
             .zip(queues)
             .map(|(number, (receive, transmit))| PktgenPort {
                 mac: mac(0xaa, number),
-                receive: vec![receive],
-                transmit: vec![transmit],
+                receive: receive.into_iter().collect(),
+                transmit: transmit.into_iter().collect(),
             })
             .collect();
         let is_v6 = services.iter().any(|service| {

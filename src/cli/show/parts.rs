@@ -10,7 +10,7 @@ use crate::{
         CounterStatus, DirectorStatus, NeighborStatus, PortStatus, RouteStatus, SettingsStatus,
         WorkerStatus,
     },
-    io::PortCapabilities,
+    io::{PortCapabilities, sharing::Sharing},
     service::{TUNABLES, Tunables},
 };
 
@@ -63,7 +63,7 @@ pub(super) fn workers(workers: &[WorkerStatus]) -> String {
             count(worker.dropped),
         ]
     });
-    table(
+    let mut text = table(
         &[
             Column::Right("Worker"),
             Column::Right("Core"),
@@ -76,6 +76,34 @@ pub(super) fn workers(workers: &[WorkerStatus]) -> String {
             Column::Right("Forwarded"),
             Column::Right("Punted"),
             Column::Right("Dropped"),
+        ],
+        rows,
+    );
+    let has_handed =
+        |worker: &WorkerStatus| worker.handed_over + worker.taken_over + worker.tx_handed_over > 0;
+    if workers.iter().any(has_handed) {
+        text.push_str("\n\n");
+        text.push_str(&handed(workers));
+    }
+    text
+}
+
+/// What workers did for each other.
+fn handed(workers: &[WorkerStatus]) -> String {
+    let rows = workers.iter().map(|worker| {
+        vec![
+            worker.index.to_string(),
+            count(worker.handed_over),
+            count(worker.taken_over),
+            count(worker.tx_handed_over),
+        ]
+    });
+    table(
+        &[
+            Column::Right("Worker"),
+            Column::Right("Handed over"),
+            Column::Right("Taken over"),
+            Column::Right("Sent by others"),
         ],
         rows,
     )
@@ -100,9 +128,12 @@ fn port(port: &PortStatus) -> String {
         .map_or_else(String::new, |node| format!(", NUMA node {node}"));
     let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
     let statistics = &port.statistics;
+    let sharing = Sharing::of(port.rx_queues, port.tx_queues, port.workers)
+        .map_or_else(String::new, |sharing| format!("\n    workers    {sharing}"));
     format!(
         "{name}: {link}, MAC {mac}, MTU {mtu}{vlan}{node}\n\
-         \x20   device     {device} ({driver}), {rx_queues} receive and {tx_queues} transmit queues\n\
+         \x20   device     {device} ({driver}), {rx_queues} receive and {tx_queues} transmit \
+         queues{sharing}\n\
          \x20   addresses  {addresses}\n\
          \x20   offloads   {offloads}\n\
          {bursts}\

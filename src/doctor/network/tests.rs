@@ -289,15 +289,12 @@ fn a_running_director_tells_queues_and_offloads() {
 }
 
 #[test]
-fn a_port_without_rss_for_several_workers_is_a_warning() {
+fn a_port_with_fewer_queues_than_workers_is_a_warning() {
     let mut running = running();
-    running.ports[0].capabilities.rss = false;
     running.ports[0].rx_queues = 1;
     let found = with_running(&running);
-    assert_eq!(
-        one(&found, "offloads", "lan: net_ixgbe lacks RSS").level,
-        Level::Warning
-    );
+    let text = "lan: net_ixgbe: 1 of 2 workers receive; spread in software";
+    assert_eq!(one(&found, "offloads", text).level, Level::Warning);
     running.director.workers = 1;
     assert_all_ok(&with_running(&running));
 }
@@ -335,30 +332,23 @@ fn with_probe(probe: &Probe) -> Vec<Finding> {
     })
 }
 
-fn probed(rx_queues_max: u16, rss: bool, mtu_max: u16) -> Vec<ProbedPort> {
+fn probed(queues: Result<(u16, u16), String>, mtu_max: u16) -> Vec<ProbedPort> {
     vec![ProbedPort {
         name: "lan".to_owned(),
         device: Some(ProbedDevice {
             driver: "net_ixgbe".to_owned(),
-            rx_queues_max,
+            queues,
             mtu_max,
-            capabilities: PortCapabilities {
-                rss,
-                ..PortCapabilities::default()
-            },
+            capabilities: PortCapabilities::default(),
         }),
     }]
 }
 
 #[test]
 fn dpdk_tells_queues_and_offloads_where_no_director_runs() {
-    let found = with_probe(&Ok(probed(128, true, 9702)));
+    let found = with_probe(&Ok(probed(Ok((2, 2)), 9702)));
     assert_all_ok(&found);
-    one(
-        &found,
-        "offloads",
-        "lan: net_ixgbe has 128 receive queues for 2 workers",
-    );
+    one(&found, "offloads", "lan: 2 receive queues for 2 workers");
     one(
         &found,
         "offloads",
@@ -370,14 +360,23 @@ fn dpdk_tells_queues_and_offloads_where_no_director_runs() {
 fn a_device_that_cannot_do_what_is_configured_is_found_before_the_start() {
     let level = |ports, subject, text| one(&with_probe(&Ok(ports)), subject, text).level;
     let few = level(
-        probed(1, true, 9702),
+        probed(Ok((1, 2)), 9702),
         "offloads",
-        "1 receive queues at most",
+        "lan: net_ixgbe: 1 of 2 workers receive; spread in software",
     );
-    assert_eq!(few, Level::Error);
-    let deaf = level(probed(2, false, 9702), "offloads", "lacks RSS");
-    assert_eq!(deaf, Level::Warning);
-    let narrow = level(probed(2, true, 1000), "mtu", "carries 1000 bytes at most");
+    assert_eq!(few, Level::Warning);
+    let refused = Err("port lan: it has too many".to_owned());
+    let many = level(
+        probed(refused, 9702),
+        "offloads",
+        "port lan: it has too many",
+    );
+    assert_eq!(many, Level::Error);
+    let narrow = level(
+        probed(Ok((2, 2)), 1000),
+        "mtu",
+        "carries 1000 bytes at most",
+    );
     assert_eq!(narrow, Level::Error);
 }
 

@@ -24,6 +24,7 @@ mod mempool;
 mod port;
 mod port_error;
 mod queue;
+mod queue_plan;
 mod rss;
 mod thread;
 
@@ -34,8 +35,9 @@ pub use self::{
     mbuf::Mbuf,
     mempool::{DpdkPool, PoolError, PoolNeeds, PoolSettings, data_room_len},
     port::{DpdkPort, PortSettings, RSS_KEY, StartedPort},
-    port_error::PortError,
+    port_error::{PortError, queue_hint},
     queue::{DpdkRxQueue, DpdkTxQueue},
+    queue_plan::QueuePlan,
     thread::{RegisteredThread, ThreadError, cycles},
 };
 

@@ -13,7 +13,7 @@ use dpdk_sys::{
 };
 
 use super::{
-    AvailableDevice, DpdkPool, DpdkRxQueue, DpdkTxQueue, Eal, PortError,
+    AvailableDevice, DpdkPool, DpdkRxQueue, DpdkTxQueue, Eal, PortError, QueuePlan,
     device::{device_info, mac_of, rss_flows_of},
     error_text,
     mempool::data_room_len,
@@ -39,7 +39,7 @@ pub struct PortSettings {
     /// In place of the device's own MAC address.
     pub mac: Option<MacAddr>,
     /// Receive queues, and as many transmit queues: one of each for each
-    /// worker.
+    /// worker. A device that has fewer of them gets these.
     pub queues: u16,
     /// Descriptors of each receive queue, before the device has its say.
     pub rx_descriptors: u16,
@@ -57,9 +57,9 @@ pub struct PortSettings {
 pub struct StartedPort {
     /// For the management thread.
     pub port: DpdkPort,
-    /// One for each worker.
+    /// One for each worker, or fewer.
     pub rx_queues: Vec<DpdkRxQueue>,
-    /// One for each worker.
+    /// One for each worker, or fewer.
     pub tx_queues: Vec<DpdkTxQueue>,
 }
 
@@ -96,7 +96,7 @@ impl PortSettings {
         }
     }
 
-    fn device_text(&self) -> String {
+    pub(super) fn device_text(&self) -> String {
         let (Device::Pci(text) | Device::Vdev(text)) = &self.device;
         text.clone()
     }
@@ -136,8 +136,8 @@ impl DpdkPort {
         // SAFETY: as above.
         let tx_queue = |queue| unsafe { DpdkTxQueue::new(Arc::clone(&handle), queue) };
         Ok(StartedPort {
-            rx_queues: (0..settings.queues).map(rx_queue).collect(),
-            tx_queues: (0..settings.queues).map(tx_queue).collect(),
+            rx_queues: (0..plan.queues.receive).map(rx_queue).collect(),
+            tx_queues: (0..plan.queues.transmit).map(tx_queue).collect(),
             port: Self {
                 description: plan.description(capabilities),
                 handle,
@@ -209,6 +209,7 @@ impl Port for DpdkPort {
 struct Plan<'a> {
     settings: &'a PortSettings,
     device: &'a AvailableDevice,
+    queues: QueuePlan,
     info: rte_eth_dev_info,
     /// MTU for the device: more than the port's where the device does not
     /// count VLAN tags.
@@ -226,7 +227,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Self, PortError> {
         let info = device_info(device.id)
             .map_err(|error| settings.refused("tell what it can do", error))?;
-        check_queues(settings, device)?;
+        let queues = QueuePlan::new(settings, device)?;
         let data_room = pool.settings().data_room;
         if data_room < data_room_len(settings.mtu) {
             let (port, mtu) = (settings.name.clone(), settings.mtu);
@@ -243,12 +244,13 @@ impl<'a> Plan<'a> {
         Ok(Self {
             settings,
             device,
+            queues,
             info,
             device_mtu: device_mtu(settings, &info)?,
             rx_offloads: info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM,
             tx_offloads: info.tx_offload_capa & tx_wanted,
             // With one queue there is nothing to spread.
-            rss_flows: if settings.queues > 1 {
+            rss_flows: if queues.receive > 1 {
                 rss_flows_of(&info)
             } else {
                 0
@@ -264,8 +266,8 @@ impl<'a> Plan<'a> {
             mac: mac_of(self.device.id),
             mtu: self.settings.mtu,
             numa_node: self.device.numa_node,
-            rx_queues: self.settings.queues,
-            tx_queues: self.settings.queues,
+            rx_queues: self.queues.receive,
+            tx_queues: self.queues.transmit,
             capabilities,
         }
     }
@@ -424,6 +426,7 @@ impl Handle {
     /// Configures the device, with as much of RSS as it takes.
     fn configure(&self, plan: &Plan<'_>) -> Result<Spreading, PortError> {
         let settings = plan.settings;
+        let QueuePlan { receive, transmit } = plan.queues;
         let tries = if plan.rss_flows == 0 {
             &[Spreading::NotAsked][..]
         } else {
@@ -450,7 +453,7 @@ impl Handle {
             }
         }
         settings.check(
-            format!("be configured with {} queues", settings.queues),
+            format!("be configured with {receive} receive and {transmit} transmit queues"),
             result,
         )?;
         Ok(Spreading::None)
@@ -472,10 +475,10 @@ impl Handle {
                 rss.rss_key_len = u8::try_from(self.rss_key.len()).unwrap_or(u8::MAX);
             }
         }
-        let queues = plan.settings.queues;
+        let QueuePlan { receive, transmit } = plan.queues;
         // SAFETY: the device is not started; `conf` is copied, and the key that
         // it points to lives as long as `self`, which closes the port.
-        unsafe { dpdk_sys::rte_eth_dev_configure(self.id, queues, queues, &raw const conf) }
+        unsafe { dpdk_sys::rte_eth_dev_configure(self.id, receive, transmit, &raw const conf) }
     }
 
     /// Software ports keep the MTU in the kernel's interface, which
@@ -508,7 +511,7 @@ impl Handle {
         rx_conf.offloads = plan.rx_offloads;
         let mut tx_conf = plan.info.default_txconf;
         tx_conf.offloads = plan.tx_offloads;
-        for queue in 0..settings.queues {
+        for queue in 0..plan.queues.receive {
             // SAFETY: configured with this queue; the pool lives as long as
             // `self`, which closes the port.
             let result = unsafe {
@@ -523,7 +526,7 @@ impl Handle {
             };
             settings.check(format!("set up receive queue {queue}"), result)?;
         }
-        for queue in 0..settings.queues {
+        for queue in 0..plan.queues.transmit {
             // SAFETY: configured with this queue.
             let result = unsafe {
                 dpdk_sys::rte_eth_tx_queue_setup(
@@ -554,34 +557,6 @@ impl Drop for Handle {
         }
         self.eal.release(self.id);
     }
-}
-
-fn check_queues(settings: &PortSettings, device: &AvailableDevice) -> Result<(), PortError> {
-    let too_few = |direction, available, wanted| PortError::TooFewQueues {
-        port: settings.name.clone(),
-        device: settings.device_text(),
-        driver: device.driver.clone(),
-        direction,
-        available,
-        wanted,
-    };
-    if device.rx_queues_max < settings.queues {
-        return Err(too_few("receive", device.rx_queues_max, settings.queues));
-    }
-    if device.tx_queues_max < settings.queues {
-        return Err(too_few("transmit", device.tx_queues_max, settings.queues));
-    }
-    // All its sockets are in the kernel's fanout group from the beginning.
-    if device.driver == "net_af_packet" && device.rx_queues_max > settings.queues {
-        return Err(PortError::TooManyQueues {
-            port: settings.name.clone(),
-            device: settings.device_text(),
-            driver: device.driver.clone(),
-            available: device.rx_queues_max,
-            wanted: settings.queues,
-        });
-    }
-    Ok(())
 }
 
 /// DPDK takes the length of a frame as MTU plus what the driver counts for

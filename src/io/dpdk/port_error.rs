@@ -19,25 +19,15 @@ pub enum PortError {
         /// The device as configured.
         device: String,
     },
-    /// The device has fewer queues than there are workers.
-    #[error(
-        "port {port}: {device} has {available} {direction} queue{}, but {wanted} are needed; {}",
-        if *available == 1 { "" } else { "s" },
-        queue_hint(device, driver, *wanted)
-    )]
-    TooFewQueues {
+    /// The device can only send, or only receive.
+    #[error("port {port}: {device} has no {direction} queue")]
+    NoQueue {
         /// The port's name.
         port: String,
         /// The device as configured.
         device: String,
-        /// Its driver.
-        driver: String,
         /// "receive" or "transmit".
         direction: &'static str,
-        /// Queues that it has.
-        available: u16,
-        /// Queues that the director needs.
-        wanted: u16,
     },
     /// The kernel spreads packets over more queues than there are workers, and
     /// those of the others would be lost.
@@ -45,6 +35,7 @@ pub enum PortError {
         "port {port}: {device} has {available} receive queues, but there are workers for \
          {wanted}, and what arrives on the others would be lost; {}",
         queue_hint(device, driver, *wanted)
+            .unwrap_or_else(|| "use a device with fewer of them".to_owned())
     )]
     TooManyQueues {
         /// The port's name.
@@ -102,58 +93,45 @@ fn missing_hint(device: &str) -> &'static str {
     }
 }
 
-/// What to write so that a device has `wanted` queues.
-fn queue_hint(device: &str, driver: &str, wanted: u16) -> String {
+/// What to write so that a device has `wanted` queues, where that can be said in
+/// its device string.
+pub fn queue_hint(device: &str, driver: &str, wanted: u16) -> Option<String> {
     let option = match driver {
         "net_af_packet" => "qpairs",
         "net_af_xdp" => "queue_count",
         "net_vhost" | "net_virtio_user" => "queues",
-        "net_pcap" => return format!("give {wanted} rx_pcap and tx_pcap in its device string"),
-        _ => return "configure at most as many worker_cores as it has queues".to_owned(),
+        "net_pcap" => {
+            let hint = format!("give {wanted} rx_pcap and tx_pcap in its device string");
+            return Some(hint);
+        }
+        _ => return None,
     };
     let present = device.split(',').find(|word| {
         word.strip_prefix(option)
             .is_some_and(|rest| rest.starts_with('='))
     });
-    match present {
+    Some(match present {
         Some(word) => format!("write {option}={wanted} for {word} in its device string"),
         None => format!("add {option}={wanted} to its device string"),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn too_few(device: &str, driver: &str, available: u16, wanted: u16) -> String {
-        PortError::TooFewQueues {
-            port: "lan".to_owned(),
-            device: device.to_owned(),
-            driver: driver.to_owned(),
-            direction: "receive",
-            available,
-            wanted,
-        }
-        .to_string()
-    }
-
     #[test]
-    fn too_few_queues_say_what_to_write() {
+    fn a_hint_says_what_to_write_for_more_queues() {
+        let hint = |device, driver, wanted| queue_hint(device, driver, wanted);
         assert_eq!(
-            too_few("net_af_packet0,iface=veth0", "net_af_packet", 1, 2),
-            "port lan: net_af_packet0,iface=veth0 has 1 receive queue, but 2 are needed; add \
-             qpairs=2 to its device string"
+            hint("net_af_packet0,iface=veth0", "net_af_packet", 2).as_deref(),
+            Some("add qpairs=2 to its device string")
         );
         assert_eq!(
-            too_few("net_af_packet0,qpairs=2,iface=veth0", "net_af_packet", 2, 4),
-            "port lan: net_af_packet0,qpairs=2,iface=veth0 has 2 receive queues, but 4 are \
-             needed; write qpairs=4 for qpairs=2 in its device string"
+            hint("net_af_packet0,qpairs=2,iface=veth0", "net_af_packet", 4).as_deref(),
+            Some("write qpairs=4 for qpairs=2 in its device string")
         );
-        assert_eq!(
-            too_few("0000:01:00.0", "net_e1000_em", 1, 2),
-            "port lan: 0000:01:00.0 has 1 receive queue, but 2 are needed; configure at most \
-             as many worker_cores as it has queues"
-        );
+        assert_eq!(hint("0000:01:00.0", "net_e1000_em", 2), None);
     }
 
     #[test]

@@ -25,6 +25,18 @@ fn network(ports: u8, workers: usize, packets: usize, offload: bool) -> MemNetwo
     MemNetwork::new((0..ports).map(describe).collect(), workers, packets)
 }
 
+/// The queues of a worker where each port has one for it.
+fn queues(network: &MemNetwork, worker: usize) -> (Vec<MemRxQueue>, Vec<MemTxQueue>) {
+    let (rx, tx) = network.queues(worker);
+    let all = |len| assert_eq!(len, network.ports.len());
+    all(rx.iter().flatten().count());
+    all(tx.iter().flatten().count());
+    (
+        rx.into_iter().flatten().collect(),
+        tx.into_iter().flatten().collect(),
+    )
+}
+
 fn burst_of(pool: &mut MemPool, frames: &[&[u8]]) -> Burst<MemPacket> {
     frames
         .iter()
@@ -35,8 +47,8 @@ fn burst_of(pool: &mut MemPool, frames: &[&[u8]]) -> Burst<MemPacket> {
 #[test]
 fn frame_arrives_in_its_own_queue_only() {
     let network = network(2, 2, 8, false);
-    let (mut first, _) = network.queues(0);
-    let (mut second, _) = network.queues(1);
+    let (mut first, _) = queues(&network, 0);
+    let (mut second, _) = queues(&network, 1);
     assert!(network.send(PortIndex(1), 1, b"frame"));
     let mut burst = Burst::new();
     assert_eq!(first[0].receive(&mut burst), 0);
@@ -61,7 +73,7 @@ fn header_checksum_is_looked_at_on_receive() {
         let (mut rx, _) = network.queues(0);
         assert!(network.send(PORT, 0, frame));
         let mut burst = Burst::new();
-        assert_eq!(rx[0].receive(&mut burst), 1);
+        assert_eq!(rx[0].as_mut().unwrap().receive(&mut burst), 1);
         burst[0].has_good_ipv4_checksum()
     };
     assert!(is_good(true, &plain));
@@ -74,6 +86,24 @@ fn header_checksum_is_looked_at_on_receive() {
     }
     assert!(!is_good(true, &plain[..33]));
     assert!(!is_good(true, b"frame"));
+}
+
+#[test]
+fn the_first_workers_have_the_receive_and_the_last_the_transmit_queues() {
+    let mut description = network(1, 1, 1, false).ports()[0].description().clone();
+    description.rx_queues = 1;
+    description.tx_queues = 2;
+    let network = MemNetwork::with_queues(vec![description], 3, 1);
+    let has = |worker| {
+        let (rx, tx) = network.queues(worker);
+        assert_eq!((rx.len(), tx.len()), (1, 1));
+        (rx[0].is_some(), tx[0].is_some())
+    };
+    assert_eq!(
+        [0, 1, 2].map(has),
+        [(true, false), (false, true), (false, true)]
+    );
+    assert!(!network.send(PORT, 1, b"to a queue that is not there"));
 }
 
 #[test]
@@ -139,8 +169,8 @@ fn growth_beyond_the_buffer_is_refused_and_changes_nothing() {
 fn sent_frames_come_in_the_order_of_all_ports() {
     let network = network(2, 2, 8, false);
     let mut pool = network.pool();
-    let (_, mut tx) = network.queues(0);
-    let (_, mut other_tx) = network.queues(1);
+    let (_, mut tx) = queues(&network, 0);
+    let (_, mut other_tx) = queues(&network, 1);
     assert_eq!(tx[1].transmit(&mut burst_of(&mut pool, &[b"1", b"2"])), 2);
     assert_eq!(other_tx[0].transmit(&mut burst_of(&mut pool, &[b"3"])), 1);
     assert_eq!(tx[1].transmit(&mut burst_of(&mut pool, &[b"4"])), 1);
@@ -158,7 +188,7 @@ fn sent_frames_come_in_the_order_of_all_ports() {
 #[test]
 fn full_port_accepts_a_prefix_of_the_burst() {
     let network = network(2, 1, 8, false);
-    let (_, mut tx) = network.queues(0);
+    let (_, mut tx) = queues(&network, 0);
     network.set_tx_capacity(PORT, 2);
     let mut burst = burst_of(&mut network.pool(), &[b"1", b"2", b"3"]);
     assert_eq!(tx[0].transmit(&mut burst), 2);
@@ -177,7 +207,7 @@ fn full_port_accepts_a_prefix_of_the_burst() {
 #[test]
 fn port_without_link_takes_nothing() {
     let network = network(1, 1, 8, false);
-    let (_, mut tx) = network.queues(0);
+    let (_, mut tx) = queues(&network, 0);
     let port = &network.ports()[0];
     assert_eq!(
         port.link(),
@@ -212,7 +242,7 @@ fn full_receive_queue_loses_the_frame_and_counts_it() {
 #[test]
 fn scattered_frame_says_so() {
     let network = network(1, 1, 1, false);
-    let (mut rx, _) = network.queues(0);
+    let (mut rx, _) = queues(&network, 0);
     assert!(network.send_scattered(PORT, 0, b"x"));
     let mut burst = Burst::new();
     rx[0].receive(&mut burst);
@@ -228,7 +258,7 @@ const IPIP_FRAME: [u8; 34] = [
 
 fn sent_with_wrong_checksum(port_has_offload: bool) -> Vec<u8> {
     let network = network(1, 1, 1, port_has_offload);
-    let (_, mut tx) = network.queues(0);
+    let (_, mut tx) = queues(&network, 0);
     let mut frame = IPIP_FRAME;
     frame[24..26].copy_from_slice(&[0xde, 0xad]);
     let mut burst = burst_of(&mut network.pool(), &[&frame]);

@@ -72,8 +72,8 @@ impl Lab {
             .zip(receive.into_iter().zip(transmit))
             .map(|(mac, (receive, transmit))| PktgenPort {
                 mac: MacAddr(mac),
-                receive: vec![receive],
-                transmit: vec![transmit],
+                receive: receive.into_iter().collect(),
+                transmit: transmit.into_iter().collect(),
             })
             .collect();
         let links = Links {

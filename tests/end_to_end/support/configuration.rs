@@ -96,6 +96,7 @@ impl Configuration {
         } else {
             ""
         };
+        let memory_mib = 128 * self.workers.len();
         format!(
             "[director]\n\
              workers = {:?}\n\
@@ -106,7 +107,7 @@ impl Configuration {
              expire_nodest_conn = {}\n\
              [eal]\n\
              hugepages = \"{}\"\n\
-             memory_mib = 128\n\
+             memory_mib = {memory_mib}\n\
              file_prefix = \"{}\"\n",
             self.workers,
             lab.socket().display(),

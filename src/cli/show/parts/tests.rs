@@ -60,19 +60,34 @@ fn a_busy_worker_fits_into_the_width() {
         connections: 1_234_567,
         connections_max: 4_194_304,
         rx_packets: 9_876_543_210,
+        handed_over: 0,
+        taken_over: 0,
+        tx_handed_over: 0,
         tx_packets: 9_876_543_210,
         forwarded: 9_876_543_210,
         punted: 17,
         dropped: 999_999,
     };
-    let text = workers(&[worker]);
+    let text = workers(std::slice::from_ref(&worker));
     assert_eq!(text, WORKERS);
     assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+
+    let text = workers(&[WorkerStatus {
+        handed_over: 12_345,
+        taken_over: 1_234_567,
+        tx_handed_over: 9_876_543_210,
+        ..worker
+    }]);
+    assert_eq!(text, format!("{WORKERS}\n\n{HANDED}"));
 }
 
 const WORKERS: &str = "\
 Worker Core Generation  Busy Pkt/burst Cycles/pkt    Connections Received Forwarded Punted Dropped
     15  127     123456 98.8%      64.0        182 1.23M of 4.19M    9.87G     9.87G     17  999999";
+
+const HANDED: &str = "\
+Worker Handed over Taken over Sent by others
+    15       12345      1.23M          9.87G";
 
 #[test]
 fn a_port_says_what_it_is_and_does() {
@@ -88,6 +103,7 @@ fn a_port_says_what_it_is_and_does() {
         numa_node: Some(1),
         rx_queues: 4,
         tx_queues: 5,
+        workers: 4,
         capabilities: PortCapabilities {
             rss: true,
             redirection_len: 128,
@@ -106,7 +122,7 @@ fn a_port_says_what_it_is_and_does() {
         addresses: vec!["192.0.2.1/24".parse().unwrap()],
     };
     assert_eq!(
-        ports(&[port]),
+        ports(std::slice::from_ref(&port)),
         "lan: link up at 10000 Mbit/s, MAC 02:00:00:00:00:fe, MTU 9000, VLAN 7, NUMA node 1\n\
          \x20   device     0000:01:00.0 (net_ixgbe), 4 receive and 5 transmit queues\n\
          \x20   addresses  192.0.2.1/24\n\
@@ -117,6 +133,14 @@ fn a_port_says_what_it_is_and_does() {
          \x20   received   7 packets, 1.50 KiB; 0 missed, 0 errors, 0 without buffer\n\
          \x20   sent       0 packets, 0 B; 0 errors"
     );
+    let shared = ports(&[PortStatus { workers: 8, ..port }]);
+    let lines: Vec<_> = shared.lines().collect();
+    assert_eq!(
+        lines[2],
+        "    workers    4 of 8 workers receive; spread in software; 5 of 8 workers transmit, for the \
+         others too"
+    );
+    assert_eq!(lines.len(), 10);
 }
 
 #[test]
