@@ -488,6 +488,7 @@ fn pktgen_says_what_is_wrong_with_its_arguments() {
         ),
         (&["--ttl", "1"], "write 2 or more"),
         (&["--director", "10.0.0.1"], "cannot be used with"),
+        (&["--reflected"], "cannot be used with"),
     ] {
         let output = pktgen(more);
         assert_eq!(

@@ -31,7 +31,11 @@ pub(super) struct PktgenArguments {
     #[arg(long = "service", value_name = "SERVICE", required = true)]
     services: Vec<ServiceRange>,
     /// Real servers to stand for: an address, a network or FIRST-LAST; repeat for more
-    #[arg(long = "server", value_name = "RIP", required = true)]
+    #[arg(
+        long = "server",
+        value_name = "RIP",
+        required_unless_present = "reflected"
+    )]
     servers: Vec<AddressRange>,
     /// Address of the director on the clients' side; its MAC address is asked for
     #[arg(long, value_name = "ADDRESS", required_unless_present = "director_mac")]
@@ -148,6 +152,10 @@ struct ExpectationArguments {
     /// The outer DF flag: `copied` from the inner one, or `clear` (`pmtu_disc` 0)
     #[arg(long, value_name = "FLAG", value_enum, default_value_t = DfName::Copied)]
     outer_df: DfName,
+    /// Expect frames as they were sent, with their MAC addresses swapped, as `dpdk-testpmd
+    /// --forward-mode=macswap` sends them by the port that they came in by; with --director-mac
+    #[arg(long, requires = "director_mac", conflicts_with_all = ["servers", "tunnel", "outer_source"])]
+    reflected: bool,
     /// Percent of the packets that may be lost [default: 0, or 100 with neither --rate nor a window]
     #[arg(long, value_name = "PERCENT")]
     loss_max: Option<f64>,
@@ -231,6 +239,10 @@ impl PktgenArguments {
             let message = format!("there can be one --port or two, not {}", self.devices.len());
             return Err(wrong(message));
         }
+        if self.expectation.reflected && self.devices.len() > 1 {
+            let message = "frames that are --reflected come back by the one --port";
+            return Err(wrong(message.to_owned()));
+        }
         let (clients_v4, clients_v6) = self.traffic.clients()?;
         let (traffic, run, right) = (&self.traffic, &self.run, &self.expectation);
         let window = match (run.window, run.rate) {
@@ -282,6 +294,7 @@ impl PktgenArguments {
                 DfName::Copied => ExpectedDf::Copied,
                 DfName::Clear => ExpectedDf::Clear,
             },
+            reflected: right.reflected,
             loss_max_percent: right.loss_max.unwrap_or(if is_open { 100.0 } else { 0.0 }),
         };
         Plan::new(options).map_err(|error| wrong(error.to_string()))

@@ -86,8 +86,10 @@ impl Checker {
     /// A checker that has received nothing. Latencies up to `latency_max`
     /// cycles are told apart, to one part in a hundred.
     pub(super) fn new(plan: &Plan, latency_max: u64) -> Result<Self, CreationError> {
+        let decrement = u8::from(!plan.options.reflected);
+        let ttl = plan.options.ttl.saturating_sub(decrement);
         Ok(Self {
-            shapes: Shapes::new(plan, plan.options.ttl.saturating_sub(1)),
+            shapes: Shapes::new(plan, ttl),
             measured_from: None,
             servers: vec![ServerState::default(); usize::from(plan.servers.len())],
             counts: Received::default(),
@@ -139,8 +141,15 @@ impl Checker {
         flows: &mut Flows,
     ) -> Result<(), Mismatch> {
         let outer = &arrival.outer;
-        outer.check()?;
-        let opened = outer.open()?;
+        let is_reflected = plan.options.reflected;
+        let opened = if is_reflected {
+            let packet = arrival.frame.get(arrival.l2_len..).unwrap_or_default();
+            let packet = packet.get(..outer.len).unwrap_or(packet);
+            Opened::ipip(outer.version, packet)
+        } else {
+            outer.check()?;
+            outer.open()?
+        };
         let (inner, shape) = self.inner(&opened)?;
         let unknown = || Mismatch::new(Kind::InnerUnknown, inner.len() as u64, 0_u8);
         let stamp = Stamp::read(shape, inner).ok_or_else(unknown)?;
@@ -158,19 +167,8 @@ impl Checker {
             return Err(Mismatch::new(Kind::InnerLength, found, inner_len as u64));
         }
         sameness?;
-        check_outer(outer, opened.version, inner, plan)?;
-        let versions = versions_of(outer.version, opened.version);
-        if let Some(count) = self
-            .counts
-            .tunnels
-            .get_mut(opened.tunnel as usize)
-            .and_then(|counts| counts.get_mut(versions))
-        {
-            *count += 1;
-        }
-        let place = usize::from(arrival.server);
-        if let Some(server) = self.servers.get_mut(place) {
-            server.check(&opened, outer, plan)?;
+        if !is_reflected {
+            self.check_tunnel(arrival, &opened, inner, plan)?;
         }
         if stamp.slot == FLOOD_SLOT {
             return Ok(());
@@ -183,6 +181,33 @@ impl Checker {
                 self.counts.of_replaced += 1;
                 Ok(())
             }
+        }
+    }
+
+    /// Checks what a director put around `inner`, and counts the tunnel.
+    #[inline]
+    fn check_tunnel(
+        &mut self,
+        arrival: &Arrival<'_>,
+        opened: &Opened<'_>,
+        inner: &[u8],
+        plan: &Plan,
+    ) -> Result<(), Mismatch> {
+        let outer = &arrival.outer;
+        check_outer(outer, opened.version, inner, plan)?;
+        let versions = versions_of(outer.version, opened.version);
+        if let Some(count) = self
+            .counts
+            .tunnels
+            .get_mut(opened.tunnel as usize)
+            .and_then(|counts| counts.get_mut(versions))
+        {
+            *count += 1;
+        }
+        let place = usize::from(arrival.server);
+        match self.servers.get_mut(place) {
+            Some(server) => server.check(opened, outer, plan),
+            None => Ok(()),
         }
     }
 

@@ -225,7 +225,7 @@ pub(super) struct Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    const fn ipip(version: IpVersion, inner: &'a [u8]) -> Self {
+    pub(super) const fn ipip(version: IpVersion, inner: &'a [u8]) -> Self {
         Self {
             tunnel: Tunnel::Ipip,
             version,

@@ -116,6 +116,10 @@ pub struct Options {
     pub outer_sources: Option<IpNet>,
     /// The outer DF flag.
     pub outer_df: ExpectedDf,
+    /// Whether frames come back as they were sent but for their MAC addresses,
+    /// which changed places: from a forwarder that does nothing else, as a floor
+    /// for what a director does. Then nothing of tunnels is looked at.
+    pub reflected: bool,
     /// Lost packets of a hundred above which the run has failed.
     pub loss_max_percent: f64,
 }
@@ -500,7 +504,7 @@ fn servers_of(options: &Options) -> Result<RealServers, PlanError> {
     for range in &options.servers {
         servers.add(*range).map_err(PlanError::Servers)?;
     }
-    if servers.is_empty() {
+    if servers.is_empty() && !options.reflected {
         return Err(PlanError::NoServer);
     }
     Ok(servers)

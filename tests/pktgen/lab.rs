@@ -96,6 +96,7 @@ pub(crate) fn options(services: &[Service]) -> Options {
         gue_l4_port: GUE_PORT_DEFAULT,
         outer_sources: None,
         outer_df: ExpectedDf::Copied,
+        reflected: false,
         loss_max_percent: 0.0,
     }
 }

@@ -81,8 +81,13 @@ impl<D: Driver> Pktgen<D> {
             self.counts.other_frames += 1;
             return;
         };
-        let server = self.plan.servers.index_of(outer.destination);
-        let is_tunnel = outer.is_tunnel(self.plan.options.gue_l4_port);
+        let is_reflected = self.plan.options.reflected;
+        let server = if is_reflected {
+            Some(0)
+        } else {
+            self.plan.servers.index_of(outer.destination)
+        };
+        let is_tunnel = is_reflected || outer.is_tunnel(self.plan.options.gue_l4_port);
         let Some(server) = server.filter(|_| is_tunnel || is_odd(&outer)) else {
             return self.take_other(port, payload, &outer);
         };

@@ -33,6 +33,7 @@ pub(in crate::pktgen) fn options(service: &str) -> Options {
         gue_l4_port: GUE_PORT_DEFAULT,
         outer_sources: None,
         outer_df: ExpectedDf::Copied,
+        reflected: false,
         loss_max_percent: 0.0,
     }
 }

@@ -383,3 +383,34 @@ fn ipv6_packets_are_checked_like_those_of_ipv4() {
         assert_eq!(lab.mismatches()[name], 1, "{name}");
     }
 }
+
+/// A frame as one that only swaps MAC addresses sends it, by the other port.
+fn reflected(frame: &[u8]) -> Vec<u8> {
+    [&SERVERS_MAC[..], &DIRECTOR_MAC, &frame[12..]].concat()
+}
+
+#[test]
+fn reflected_frames_must_be_as_they_were_sent() {
+    let reflect = |options: &mut Options| {
+        options.reflected = true;
+        options.servers.clear();
+    };
+    let mut lab = Lab::new("198.51.100.10:80", reflect);
+    let report = lab.run(|frame| vec![reflected(&frame)]);
+    assert!(report.passed, "{report}");
+    assert_eq!(report.received.packets, report.sent.packets, "{report}");
+
+    let (mut lab, frame) = lab_with(reflect, reflected);
+    lab.receive(&frame);
+    assert_eq!(lab.mismatches(), BTreeMap::new());
+    assert_eq!(Report::of(&lab.pktgen).tunnels, BTreeMap::new());
+
+    let change = |at: usize| move |frame: &mut Vec<u8>| frame[at] ^= 1;
+    assert_eq!(found(reflect, reflected, change(0)), "destination_mac");
+    assert_eq!(found(reflect, reflected, change(22)), "inner_ttl");
+    assert_eq!(found(reflect, reflected, change(33)), "inner_addresses");
+    assert_eq!(found(reflect, reflected, change(99)), "inner_payload");
+    let longer = |frame: &mut Vec<u8>| frame.push(0);
+    assert_eq!(found(reflect, reflected, longer), "frame_length");
+    assert_eq!(found(reflect, ipip, |_| {}), "inner_unknown");
+}
