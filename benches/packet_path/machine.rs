@@ -47,7 +47,8 @@ fn seconds_of_others() -> Option<f64> {
     let used = all.get(..3)?.iter().chain(all.get(5..8)?).sum::<f64>();
     let own = fs::read_to_string("/proc/self/stat").ok()?;
     let own = numbers(own.rsplit_once(')')?.1);
-    let own = own.get(10..12)?.iter().sum::<f64>();
+    // utime stime, and those of children that have ended
+    let own = own.get(10..14)?.iter().sum::<f64>();
     Some((used - own) / 100.0)
 }
 

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bench_sh;
 mod dpdk_next;
 mod machine;
 mod pktgen;
