@@ -215,8 +215,8 @@ impl Rig {
         let materials = Materials {
             ports: vec![Described(description)],
             queues: vec![WorkerQueues {
-                receive: vec![receive],
-                transmit: vec![transmit],
+                receive: vec![Some(receive)],
+                transmit: vec![Some(transmit)],
                 pool: self.pool.clone(),
             }],
             pool: self.pool.clone(),

@@ -27,6 +27,8 @@ class Nic:
     workers: int
     # Whether it spreads flows over its queues, by a table of this length.
     spreads: bool = False
+    # Whether one receive queue is for all workers, which share it in software.
+    is_shared: bool = False
     reta_len: int = 0
     # What the director finds that it can do.
     abilities: tuple = ()
@@ -61,7 +63,7 @@ CHECKSUMS = ("rx_ipv4_checksum", "tx_ipv4_checksum")
 NICS = [
     Nic("igb", "igb", "igb", 0x0B, 4, spreads=True, reta_len=128,
         abilities=(*CHECKSUMS, "rss", "rss_hash", "packet_types")),
-    Nic("e1000e", "e1000e", "e1000e", 0x0C, 2, abilities=CHECKSUMS),
+    Nic("e1000e", "e1000e", "e1000e", 0x0C, 2, is_shared=True, abilities=CHECKSUMS),
     # On a socket it has one queue.
     Nic("virtio-net", "virtio-net-pci", "virtio_net", 0x0D, 1),
     # Says that it does RSS, and gives all to the first queue.

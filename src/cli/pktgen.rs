@@ -170,7 +170,7 @@ struct MachineArguments {
     /// Descriptors of each queue
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(64..=16384))]
     descriptors: u16,
-    /// Largest IP packet of the ports [default: what --size and a tunnel need, at least 1500]
+    /// Largest IP packet of the ports [default: what --size and --tunnel need, at least 1500]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..=9702))]
     mtu: Option<u16>,
     /// Core to send and receive on [default: any]
@@ -340,14 +340,19 @@ impl PktgenArguments {
         }
     }
 
-    /// Room for the longest frame and what a tunnel puts around it.
+    /// Room for the longest frame and what the tunnel puts around it.
     #[cfg(feature = "dpdk")]
     fn mtu_needed(&self) -> u16 {
         const ETHERNET_LEN: u16 = 14;
-        const TUNNEL_LEN_MAX: u16 = 40 + 8 + 4;
         let lens = self.traffic.sizes.lens().iter();
         let longest = lens.max().copied().unwrap_or(0);
-        (longest.saturating_sub(ETHERNET_LEN) + TUNNEL_LEN_MAX).max(1500)
+        let outer_lens = self
+            .servers
+            .iter()
+            .map(|range| range.version().header_len());
+        let outer_len = outer_lens.max().unwrap_or(0);
+        let tunnel_len = self.expectation.tunnel.map_or(0, TunnelName::header_len);
+        (longest.saturating_sub(ETHERNET_LEN) + outer_len + tunnel_len).max(1500)
     }
 }
 
@@ -376,6 +381,17 @@ impl TrafficArguments {
 }
 
 impl TunnelName {
+    /// Bytes between outer and inner header.
+    #[cfg(feature = "dpdk")]
+    const fn header_len(self) -> u16 {
+        match self {
+            Self::Ipip => 0,
+            Self::Gre => 4,
+            Self::GreCsum => 8,
+            Self::Gue | Self::GueCsum => 8 + 4,
+        }
+    }
+
     const fn tunnel(self) -> Tunnel {
         match self {
             Self::Ipip => Tunnel::Ipip,

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use hdrhistogram::CreationError;
+use hdrhistogram::{CreationError, Histogram};
 
 use super::{
     check::Checker,
@@ -130,17 +130,37 @@ pub struct Sent {
     pub other_frames: u64,
 }
 
-/// Cycles that pktgen itself needs, while it measures.
-#[derive(Clone, Copy, Debug, Default)]
+/// Cycles that pktgen itself needs for a packet while it measures, by bursts of
+/// [`Cost::BURST_LEN_MIN`] packets or more.
+#[derive(Clone, Debug)]
 pub struct Cost {
-    /// For making packets.
-    pub make_cycles: u64,
-    /// How many these were.
-    pub made: u64,
-    /// For checking packets.
-    pub check_cycles: u64,
-    /// How many these were.
-    pub checked: u64,
+    /// For making one.
+    pub make: Histogram<u64>,
+    /// For checking one.
+    pub check: Histogram<u64>,
+}
+
+impl Cost {
+    /// In shorter bursts there is more to a packet than the packet.
+    pub const BURST_LEN_MIN: u64 = 8;
+
+    fn new() -> Result<Self, CreationError> {
+        const CYCLES_MAX: u64 = 100_000;
+        const DIGITS: u8 = 2;
+        let cycles = Histogram::new_with_max(CYCLES_MAX, DIGITS)?;
+        Ok(Self {
+            make: cycles.clone(),
+            check: cycles,
+        })
+    }
+}
+
+/// Notes what a burst cost.
+fn note_cost(histogram: &mut Histogram<u64>, cycles: u64, packets: usize) {
+    let packets = packets as u64;
+    if packets >= Cost::BURST_LEN_MIN {
+        histogram.saturating_record(cycles / packets);
+    }
 }
 
 /// When what happened, by the cycle counter.
@@ -283,7 +303,7 @@ impl<D: Driver> Pktgen<D> {
                 patience: cycles_per_second / 10,
             },
             counts: Sent::default(),
-            cost: Cost::default(),
+            cost: Cost::new()?,
             timing: Timing::default(),
             plan,
         })
@@ -558,8 +578,8 @@ impl<D: Driver> Pktgen<D> {
         }
         let made = self.make(queue, &order);
         if matches!(self.phase, Phase::Measuring { .. }) {
-            self.cost.make_cycles += cycles().saturating_sub(now);
-            self.cost.made += (made.packets + made.flood) as u64;
+            let cycles = cycles().saturating_sub(now);
+            note_cost(&mut self.cost.make, cycles, made.packets + made.flood);
         }
         if let Some(clients) = self.ports.first_mut() {
             clients.flush();

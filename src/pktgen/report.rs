@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
 };
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
@@ -165,13 +166,14 @@ impl PortReport {
     }
 }
 
-/// Cycles of the time stamp counter for each packet, on average.
+/// Cycles of the time stamp counter for a packet, in half of the bursts or
+/// more; `None` when there were only short ones.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct OwnCost {
     /// For making one.
-    pub make_cycles: Option<f64>,
+    pub make_cycles: Option<u64>,
     /// For checking one.
-    pub check_cycles: Option<f64>,
+    pub check_cycles: Option<u64>,
 }
 
 impl Report {
@@ -236,8 +238,8 @@ impl Report {
             neighbor_packets: sent.neighbor_packets,
             other_frames: sent.other_frames,
             own_cost: OwnCost {
-                make_cycles: each(cost.make_cycles, cost.made),
-                check_cycles: each(cost.check_cycles, cost.checked),
+                make_cycles: median(&cost.make),
+                check_cycles: median(&cost.check),
             },
             ports: Vec::new(),
         };
@@ -359,8 +361,8 @@ fn servers_of<D: Driver>(pktgen: &Pktgen<D>) -> Vec<ServerCount> {
         .collect()
 }
 
-fn each(cycles: u64, packets: u64) -> Option<f64> {
-    (packets > 0).then(|| float(cycles) / float(packets))
+fn median(cycles: &Histogram<u64>) -> Option<u64> {
+    (!cycles.is_empty()).then(|| cycles.value_at_quantile(0.5))
 }
 
 #[expect(
@@ -410,7 +412,7 @@ impl fmt::Display for Report {
         {
             writeln!(
                 f,
-                "own cost   {make:.0} cycles to make a packet, {check:.0} to check one (TSC)"
+                "own cost   {make} cycles to make a packet, {check} to check one (TSC, median)"
             )?;
         }
         for port in self.ports.iter().filter(|port| port.lost() > 0) {

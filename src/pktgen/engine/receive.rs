@@ -2,7 +2,7 @@
 //! the rest is answered or counted.
 use std::mem;
 
-use super::{Phase, Pktgen};
+use super::{Phase, Pktgen, note_cost};
 use crate::{
     io::{Burst, Driver, Packet, PacketPool, RxQueue, TxQueue},
     pktgen::{
@@ -43,8 +43,8 @@ impl<D: Driver> Pktgen<D> {
                         self.take(port, packet, now);
                     }
                     if matches!(self.phase, Phase::Measuring { .. }) {
-                        self.cost.check_cycles += cycles().saturating_sub(now);
-                        self.cost.checked += count as u64;
+                        let cycles = cycles().saturating_sub(now);
+                        note_cost(&mut self.cost.check, cycles, count);
                     }
                     burst.clear();
                 }
