@@ -185,7 +185,7 @@ const RULES: &str = "\
 #[test]
 fn samples_are_accepted_without_a_warning() {
     let samples = samples();
-    assert_eq!(samples.len(), 6, "{samples:?}");
+    assert_eq!(samples.len(), 7, "{samples:?}");
     for path in samples {
         let loaded =
             config::load_for(&path, &machine()).unwrap_or_else(|errors| panic!("{errors}"));
