@@ -5,7 +5,7 @@ use hdrhistogram::{CreationError, Histogram};
 
 use super::{
     flows::{FlowEntry, Flows, Order},
-    frame::{FLOOD_SLOT, Filling, Part, Shape, Shapes, Stamp, TIME_MASK, fragment_word},
+    frame::{FLOOD_SLOT, Filling, Head, Part, Shape, Shapes, Stamp, TIME_MASK, fragment_word},
     mismatch::{Mismatch, MismatchKind as Kind, Mismatches},
     outer::{Opened, Outer, Tunnel},
     plan::{ExpectedDf, Plan},
@@ -70,7 +70,7 @@ pub(super) struct Arrival<'a> {
     pub(super) source: MacAddr,
     /// Bytes in front of the IP packet.
     pub(super) l2_len: usize,
-    pub(super) outer: Outer<'a>,
+    pub(super) outer: &'a Outer<'a>,
     pub(super) server: u16,
     /// Whether real servers are behind this port.
     pub(super) is_servers_port: bool,
@@ -140,7 +140,7 @@ impl Checker {
         plan: &Plan,
         flows: &mut Flows,
     ) -> Result<(), Mismatch> {
-        let outer = &arrival.outer;
+        let outer = arrival.outer;
         let is_reflected = plan.options.reflected;
         let opened = if is_reflected {
             let packet = arrival.frame.get(arrival.l2_len..).unwrap_or_default();
@@ -154,8 +154,12 @@ impl Checker {
         let unknown = || Mismatch::new(Kind::InnerUnknown, inner.len() as u64, 0_u8);
         let stamp = Stamp::read(shape, inner).ok_or_else(unknown)?;
         let filling = expected(&stamp, shape, plan).ok_or_else(unknown)?;
-        // Read before anything is changed, since the shape is borrowed.
-        let sameness = is_as_sent(shape, &filling, inner);
+        // Compared before anything is counted, since the shape is borrowed.
+        let difference = if shape.is(inner, &filling) {
+            None
+        } else {
+            Some(difference_in(shape, &filling, inner))
+        };
         let (len, part) = (shape.frame_len(), shape.part);
         let inner_len = shape.packet_len();
         let is_measured = self.count(&stamp, len, arrival);
@@ -166,7 +170,9 @@ impl Checker {
             let found = opened.inner.len() as u64;
             return Err(Mismatch::new(Kind::InnerLength, found, inner_len as u64));
         }
-        sameness?;
+        if let Some(difference) = difference {
+            return Err(difference);
+        }
         if !is_reflected {
             self.check_tunnel(arrival, &opened, inner, plan)?;
         }
@@ -193,7 +199,7 @@ impl Checker {
         inner: &[u8],
         plan: &Plan,
     ) -> Result<(), Mismatch> {
-        let outer = &arrival.outer;
+        let outer = arrival.outer;
         check_outer(outer, opened.version, inner, plan)?;
         let versions = versions_of(outer.version, opened.version);
         if let Some(count) = self
@@ -376,21 +382,17 @@ fn expected<'p>(stamp: &Stamp, shape: &Shape, plan: &'p Plan) -> Option<Filling<
     })
 }
 
-#[inline]
-fn is_as_sent(shape: &Shape, filling: &Filling<'_>, inner: &[u8]) -> Result<(), Mismatch> {
+/// What differs between a packet and the one that it should be.
+#[cold]
+fn difference_in(shape: &Shape, filling: &Filling<'_>, inner: &[u8]) -> Mismatch {
     let head = shape.head(filling);
-    let head = head
-        .as_ref()
-        .map(super::frame::Head::bytes)
-        .unwrap_or_default();
+    let head = head.as_ref().map(Head::bytes).unwrap_or_default();
     let (front, body) = inner.split_at_checked(head.len()).unwrap_or((inner, &[]));
-    if front != head {
-        return Err(difference_in_head(shape, front, head));
+    if front == head {
+        difference(Kind::InnerPayload, body, shape.body())
+    } else {
+        difference_in_head(shape, front, head)
     }
-    if body != shape.body() {
-        return Err(difference(Kind::InnerPayload, body, shape.body()));
-    }
-    Ok(())
 }
 
 /// What differs in the front of a packet. A TTL that was not decremented comes

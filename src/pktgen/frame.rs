@@ -95,6 +95,8 @@ pub(super) struct Filling<'a> {
 /// Longest front part of a packet in which something is filled in: IPv6
 /// header, fragment header, UDP header and stamp.
 const HEAD_LEN_MAX: usize = 40 + 8 + L4_HEAD_LEN;
+/// The same of IPv4: its header, and what follows.
+const IPV4_HEAD_LEN: usize = 20 + L4_HEAD_LEN;
 /// UDP header and stamp, or TCP header and time.
 const L4_HEAD_LEN: usize = 26;
 const STAMP_LEN: usize = 18;
@@ -139,9 +141,31 @@ impl Shape {
         self.fill(frame.get_mut(self.l2_len..)?, filling)
     }
 
+    /// Whether an IP packet is exactly this one.
+    #[inline]
+    pub(super) fn is(&self, packet: &[u8], filling: &Filling<'_>) -> bool {
+        let Some((head, body)) = packet.split_at_checked(self.head_len()) else {
+            return false;
+        };
+        let own_body = self.body();
+        // By far the most packets are of IPv4, and many have nothing more.
+        let is_head = match head.first_chunk::<IPV4_HEAD_LEN>() {
+            Some(head) if self.head_len() == IPV4_HEAD_LEN => self.has_head(head, filling),
+            _ => self.head(filling).is_some_and(|own| own.bytes() == head),
+        };
+        is_head && body.len() == own_body.len() && (body.is_empty() || body == own_body)
+    }
+
+    #[inline]
+    fn has_head(&self, head: &[u8; IPV4_HEAD_LEN], filling: &Filling<'_>) -> bool {
+        let Some(mut own) = self.packet().first_chunk::<IPV4_HEAD_LEN>().copied() else {
+            return false;
+        };
+        self.fill(&mut own, filling).is_some() && own == *head
+    }
+
     /// The packet behind the Ethernet header, as far as it depends on what is
     /// filled in.
-    #[inline]
     pub(super) fn head(&self, filling: &Filling<'_>) -> Option<Head> {
         let len = self.head_len();
         let mut head = Head {

@@ -54,6 +54,7 @@ impl<'a> Outer<'a> {
         }
     }
 
+    #[inline]
     fn read_v4(packet: &'a [u8]) -> Option<Self> {
         let (header, payload, error) = match Ipv4Header::parse(packet) {
             Ok((header, payload)) => (header, payload, None),
@@ -63,17 +64,14 @@ impl<'a> Outer<'a> {
             }
         };
         let defect = error.or_else(|| {
-            if !header.is_checksum_correct() {
+            if header.header_len() != ipv4::HEADER_LEN || header.reserved_flag() {
+                let len = header.header_len() as u64;
+                Some(Mismatch::new(Kind::OuterHeader, len, 20_u8))
+            } else if !packet.first_chunk().is_some_and(is_intact) {
                 Some(Mismatch::new(Kind::OuterChecksum, header.checksum(), 0_u8))
             } else if header.is_fragment() {
                 let offset = header.fragment_offset();
                 Some(Mismatch::new(Kind::OuterFragment, offset, 0_u8))
-            } else if header.header_len() != ipv4::HEADER_LEN || header.reserved_flag() {
-                Some(Mismatch::new(
-                    Kind::OuterHeader,
-                    header.header_len() as u64,
-                    20_u8,
-                ))
             } else {
                 None
             }
@@ -270,6 +268,22 @@ impl Tunnel {
             Self::GueChecksum => "gue-csum",
         }
     }
+}
+
+/// Whether the checksum of a header without options is right. In one's
+/// complement the order of bytes does not matter for that, nor how many words
+/// are added at once (RFC 1071 section 2).
+#[inline]
+fn is_intact(header: &[u8; ipv4::HEADER_LEN]) -> bool {
+    let (words, _) = header.as_chunks();
+    let words = words
+        .iter()
+        .map(|word| u64::from(u32::from_ne_bytes(*word)));
+    let sum: u64 = words.sum();
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    (sum >> 16) + (sum & 0xffff) == 0xffff
 }
 
 #[cold]

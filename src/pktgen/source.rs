@@ -5,7 +5,7 @@ use fastrand::Rng;
 use super::{
     flows::Flows,
     frame::{FLOOD_SLOT, Filling, Link, Shapes, Stamp},
-    plan::{FlowAddresses, Fragmentation, Plan},
+    plan::{FlowAddresses, Plan},
     service::Transport,
 };
 use crate::{
@@ -218,7 +218,16 @@ impl Source {
             identification: plan.identification(version, slot, stamp.sequence),
         };
         let len = if has_data { self.next_len(plan) } else { 0 };
-        let mut emit = |part| -> Option<()> {
+        let parts = match plan.options.fragmentation {
+            Some(fragments)
+                if transport == Transport::Udp && self.random.u8(..100) < fragments.percent =>
+            {
+                fragments.parts
+            }
+            _ => 0,
+        };
+        for place in 0..parts.max(1) {
+            let part = part_at(place, parts, plan);
             let shape = self.shapes.get(version, transport, len, part)?;
             let mut packet = pool.allocate()?;
             let frame_len = shape.frame_len();
@@ -226,19 +235,8 @@ impl Source {
             burst.try_push(packet).ok()?;
             made.packets += 1;
             made.bytes += frame_len;
-            Some(())
-        };
-        match plan.options.fragmentation {
-            Some(fragments)
-                if transport == Transport::Udp && self.random.u8(..100) < fragments.percent =>
-            {
-                for part in parts_of(fragments) {
-                    emit(part)?;
-                }
-                Some(())
-            }
-            _ => emit(0),
         }
+        Some(())
     }
 
     /// A SYN of a client that was not there before.
@@ -285,14 +283,14 @@ impl Source {
     }
 }
 
-/// Numbers of the fragments of a datagram, in the order in which they are sent.
-fn parts_of(fragments: Fragmentation) -> impl Iterator<Item = usize> {
-    let parts = usize::from(fragments.parts);
-    (1..=parts).map(move |part| {
-        if fragments.reversed {
-            parts + 1 - part
-        } else {
-            part
-        }
+/// Which part of a datagram comes at this place: 0 is all of it, others are
+/// numbers of fragments.
+#[inline]
+fn part_at(place: u8, parts: u8, plan: &Plan) -> usize {
+    let is_reversed = plan.options.fragmentation.is_some_and(|f| f.reversed);
+    usize::from(match parts {
+        0 => 0,
+        parts if is_reversed => parts - place,
+        _ => place + 1,
     })
 }

@@ -100,7 +100,7 @@ impl<D: Driver> Pktgen<D> {
             destination: ethernet.destination(),
             source: ethernet.source(),
             l2_len: frame.len() - payload.len(),
-            outer,
+            outer: &outer,
             server,
             is_servers_port,
             port_mac: place.mac,
