@@ -1,6 +1,6 @@
 //! `pointsman run` as the forwarder.
 
-use std::{fmt::Write, fs, process::Command, time::Duration};
+use std::{fmt::Write, fs, os::unix::process::ExitStatusExt, process::Command, time::Duration};
 
 use pointsman::control::{
     socket,
@@ -28,21 +28,23 @@ pub(crate) struct Director<'a> {
     process: Running,
     case: &'a Case,
     surroundings: &'a Surroundings,
-    /// When it began to be measured, or to run.
-    begin: WorkerStatus,
-    is_measured: bool,
-    reloads: u32,
+    /// When it began to be measured.
+    begin: Option<WorkerStatus>,
+    account: Account,
+    /// Reloads that it was told to do.
+    ordered: u32,
 }
 
 /// What a director says of a case.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Account {
-    /// Cycles of its worker for each packet, from receiving to sending.
-    pub(crate) cycles_per_packet: f64,
-    /// Of the time stamp counter.
-    pub(crate) tsc_hz: f64,
+    /// Cycles of its worker for each packet, from receiving to sending, and how
+    /// many of these a second has; if there was time to measure that.
+    pub(crate) cycles: Option<(f64, f64)>,
     /// How often it took up another configuration.
     pub(crate) reloads: u32,
+    /// How often it should have by then.
+    pub(crate) reloads_ordered: u32,
     /// Connections that ended.
     pub(crate) expired: u64,
 }
@@ -61,22 +63,23 @@ impl<'a> Director<'a> {
             process,
             case,
             surroundings,
-            begin: worker(surroundings)?,
-            is_measured: false,
-            reloads: 0,
+            begin: None,
+            account: Account::default(),
+            ordered: 0,
         })
     }
 
     /// About once a second while pktgen measures.
     pub(crate) fn tick(&mut self) -> Result<(), Failure> {
-        if !self.is_measured {
-            self.is_measured = true;
-            self.begin = worker(self.surroundings)?;
+        let status = worker(self.surroundings)?;
+        match &self.begin {
+            None => self.begin = Some(status),
+            Some(begin) => self.account = self.account_of(begin, &status)?,
         }
         if self.case.event == Event::Reload {
-            self.reloads += 1;
+            self.ordered += 1;
             // By turns, so that each is a change.
-            let weight = 1 + self.reloads % 2;
+            let weight = 1 + self.ordered % 2;
             let text = configuration(self.case, self.surroundings, weight)?;
             fs::write(self.surroundings.path("director.toml"), text)?;
             self.process.signal(Signal::HUP)?;
@@ -84,32 +87,40 @@ impl<'a> Director<'a> {
         Ok(())
     }
 
-    /// Stops it, and says what it did since it was measured.
-    pub(crate) fn stop(mut self) -> Result<Account, Failure> {
-        let (begin, end) = (&self.begin, worker(self.surroundings)?);
-        let counters = counters(self.surroundings)?;
-        let of = |name: &str| -> u64 {
-            let named = counters.iter().filter(|counter| counter.name == name);
-            named.map(|counter| counter.count).sum()
-        };
+    fn account_of(&self, begin: &WorkerStatus, end: &WorkerStatus) -> Result<Account, Failure> {
+        let opened: u64 = counters(self.surroundings)?
+            .iter()
+            .filter(|counter| counter.name == "connections_opened")
+            .map(|counter| counter.count)
+            .sum();
         let cycles = |status: &WorkerStatus| status.cycles_per_packet * float(status.packets);
         let packets = end.packets - begin.packets;
-        let reloads = end.generation - begin.generation;
-        self.process.signal(Signal::TERM)?;
-        if !self.process.wait(STOP_TIME_MAX)?.success() {
-            return Err(self.process.failed("failed"));
-        }
+        let each = (cycles(end) - cycles(begin)) / float(packets.max(1));
         Ok(Account {
-            cycles_per_packet: (cycles(&end) - cycles(begin)) / float(packets.max(1)),
-            tsc_hz: float(end.tsc_hz),
-            reloads: u32::try_from(reloads)?.min(self.reloads),
-            expired: of("connections_opened").saturating_sub(end.connections),
+            cycles: (packets > 0).then(|| (each, float(end.tsc_hz))),
+            reloads: u32::try_from(end.generation - begin.generation)?.min(self.ordered),
+            reloads_ordered: self.ordered,
+            expired: opened.saturating_sub(end.connections),
         })
     }
 
-    /// How many reloads it was told to do.
-    pub(crate) const fn reloads(&self) -> u32 {
-        self.reloads
+    /// Stops it, and says what it did from the first tick to the last one.
+    pub(crate) fn stop(mut self) -> Result<Account, Failure> {
+        if self.process.child.try_wait()?.is_none() {
+            self.process.signal(Signal::TERM)?;
+        }
+        let status = self.process.wait(STOP_TIME_MAX)?;
+        if status.signal() == Some(Signal::SEGV.as_raw()) {
+            // What was measured was measured before, and pktgen had its packets.
+            eprintln!(
+                "{}: the director was killed when pktgen ended: DPDK's net_memif does not always \
+                 stand that its peer goes away while it is polled",
+                self.case.name
+            );
+        } else if !status.success() {
+            return Err(self.process.failed("failed"));
+        }
+        Ok(self.account)
     }
 }
 

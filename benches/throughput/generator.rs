@@ -58,11 +58,14 @@ fn words(case: &Case, surroundings: &Surroundings) -> Vec<String> {
     add("--service", &format!("{VIP_PORT}/{}", case.protocol));
     add("--flows", &case.flows.to_string());
     add("--size", &case.frame_len.to_string());
+    // What memif can carry, not what the longest of all tunnels would need.
+    add("--mtu", "1500");
     add("--core", &surroundings.generator_core.to_string());
     add("--hugepages", surroundings.hugepages);
     add("--memory-mib", "128");
     add("--file-prefix", &file_prefix("g"));
     add("--drain", "5");
+    add("--link-wait", "30");
     add("--duration", &case.seconds.to_string());
     let warm_up = match case.event {
         // Until as many connections end as are opened.

@@ -116,6 +116,7 @@ fn run() -> Result<(), Failure> {
 }
 
 fn measure(case: &Case, surroundings: &Surroundings) -> Result<Figures, Failure> {
+    surroundings.clear()?;
     if case.forwarder == Forwarder::Testpmd {
         let mut testpmd = Testpmd::start(surroundings)?;
         let report = generator::run(case, surroundings, || testpmd.tick())?;
@@ -123,14 +124,13 @@ fn measure(case: &Case, surroundings: &Surroundings) -> Result<Figures, Failure>
     }
     let mut director = Director::start(case, surroundings)?;
     let report = generator::run(case, surroundings, || director.tick())?;
-    let ordered = director.reloads();
     let account = director.stop()?;
-    let cycles = Some((account.cycles_per_packet, account.tsc_hz));
-    let mut figures = Figures::new(case, report, cycles);
+    let mut figures = Figures::new(case, report, account.cycles);
     figures.reloads = account.reloads;
     figures.expired = account.expired;
-    if account.reloads < ordered {
-        let text = format!("{} of {ordered} reloads took effect", account.reloads);
+    if account.reloads < account.reloads_ordered {
+        let (reloads, ordered) = (account.reloads, account.reloads_ordered);
+        let text = format!("{reloads} of {ordered} reloads took effect");
         figures.failures.push(text);
     }
     if matches!(case.event, Event::Expiry(_)) && account.expired < 1_000_000 {

@@ -42,10 +42,12 @@ impl Surroundings {
                 (a.parse()?, b.parse()?)
             }
         };
-        // What this process does shall not disturb the director.
-        let generator = allowed.iter().find(|core| core.id == generator_core);
-        let generator = generator.ok_or("the cores are none of this process")?;
-        core_affinity::set_for_current(*generator);
+        // This process stays free, as those that it starts inherit where it may run.
+        for core in [director_core, generator_core] {
+            if !allowed.iter().any(|allowed| allowed.id == core) {
+                return Err(format!("core {core} is none of this process").into());
+            }
+        }
         Ok(Self {
             director_core,
             generator_core,
@@ -57,6 +59,14 @@ impl Surroundings {
     /// A file of this run.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Removes what a process that was killed left behind.
+    pub(crate) fn clear(&self) -> Result<(), Failure> {
+        for entry in fs::read_dir(self.dir.path())? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(())
     }
 
     /// One end of the link.
