@@ -64,6 +64,10 @@ impl<D: Driver> Management<D> {
                 Request::Routes => Response::Routes(self.route_statuses()),
                 Request::Director => Response::Director(self.director_status(now)),
                 Request::Settings => Response::Settings(self.settings_status()),
+                Request::Apply(command) => match self.apply(&command) {
+                    Ok(()) => Response::Applied,
+                    Err(error) => Response::Refused(error),
+                },
                 Request::SetTunable { name, value } => self.set_tunable(&name, value),
                 Request::SetTimeouts { tcp, tcp_fin, udp } => {
                     self.set_timeouts([tcp, tcp_fin, udp])

@@ -1,14 +1,17 @@
 //! What can be asked of a running director.
 //!
-//! One vocabulary for every way in: the configuration file, SIGHUP, and later
-//! netlink messages and the JSON API. A command either takes effect as a whole
+//! One vocabulary for every way in: the configuration file, SIGHUP, the control
+//! socket, netlink messages and the JSON API. A command either takes effect as a whole
 //! or is refused with the error that Linux IPVS gives in the same case.
 #![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
 
 use crate::service::{ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables};
 
 /// One change of the services.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// `ipvsadm -A`
     AddService(ServiceKey, ServiceOptions),
@@ -33,7 +36,8 @@ pub enum Command {
 }
 
 /// Why a command was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum CommandError {
     /// EEXIST
     #[error("service {0} exists already")]
@@ -62,11 +66,9 @@ pub enum CommandError {
     #[error("a GUE tunnel needs a destination port")]
     NoTunnelPort,
     /// ENOMEM
-    #[error("the director is full: {limit} {what} at most")]
-    Full {
-        /// What there is too many of.
-        what: &'static str,
-        /// How many there may be.
-        limit: usize,
-    },
+    #[error("the director is full: {0} services at most")]
+    TooManyServices(usize),
+    /// ENOMEM
+    #[error("the director is full: {0} real servers at most")]
+    TooManyServers(usize),
 }

@@ -326,10 +326,7 @@ impl Services {
         let index = match self.free_slots.pop() {
             Some(index) => index,
             None if self.slots_made as usize >= SERVICES_MAX => {
-                return Err(CommandError::Full {
-                    what: "services",
-                    limit: SERVICES_MAX,
-                });
+                return Err(CommandError::TooManyServices(SERVICES_MAX));
             }
             None => {
                 self.slots_made += 1;
@@ -411,10 +408,7 @@ impl Services {
         self.links_made += 1;
         let listed_at = totals(index);
         let Some(server) = self.servers.get_mut(index.as_usize()) else {
-            return Err(CommandError::Full {
-                what: "real servers",
-                limit: SERVERS_MAX,
-            });
+            return Err(CommandError::TooManyServers(SERVERS_MAX));
         };
         let listed_at = server.totals(listed_at);
         if server.presence == Presence::Free {
@@ -546,10 +540,7 @@ impl Services {
         }
         let index = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
         if index as usize >= SERVERS_MAX {
-            return Err(CommandError::Full {
-                what: "real servers",
-                limit: SERVERS_MAX,
-            });
+            return Err(CommandError::TooManyServers(SERVERS_MAX));
         }
         self.servers.push(Server {
             presence: Presence::Free,

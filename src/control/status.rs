@@ -18,6 +18,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::command::{Command, CommandError};
 use crate::{
     io::{PortCapabilities, PortStatistics},
     service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables},
@@ -83,6 +84,9 @@ pub enum Request {
     Director,
     /// The kernel's settings and the timeouts.
     Settings,
+    /// Changes services, real servers or settings. Answered as
+    /// [`Applied`](Response::Applied) or [`Refused`](Response::Refused).
+    Apply(Command),
     /// Gives one of the kernel's settings a value, until the configuration is
     /// read again. Answered as [`Settings`](Self::Settings).
     SetTunable {
@@ -133,6 +137,11 @@ pub enum Response {
     Director(DirectorStatus),
     /// The kernel's settings and the timeouts.
     Settings(SettingsStatus),
+    /// The command took effect: the packets that workers take from now on are
+    /// soon treated as it says, and whoever asks sees it.
+    Applied,
+    /// The command was refused, and nothing has changed.
+    Refused(CommandError),
     /// The request was not carried out; the text says why.
     Error(String),
 }

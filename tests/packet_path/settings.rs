@@ -5,6 +5,7 @@ use pointsman::{
     clock::Ticks,
     config::Config,
     control::{
+        command::{Command, CommandError},
         socket::ControlRequest,
         status::{Request, Response, SettingsStatus},
     },
@@ -16,7 +17,7 @@ use pointsman::{
 
 use crate::{
     frames::{ACK, tcp},
-    lab::{Lab, Setup, config, descriptions, materials},
+    lab::{Lab, Setup, config, descriptions, materials, web},
 };
 
 /// A director that can be asked, and its configuration.
@@ -169,4 +170,16 @@ fn what_cannot_be_set_changes_nothing_and_says_why() {
     let settings = director.settings(Request::Settings);
     assert_eq!(settings.tunables, Tunables::default());
     assert_eq!(settings.timeouts, Timeouts::default());
+}
+
+#[test]
+fn a_command_takes_effect_or_is_refused_with_its_reason() {
+    let mut director = Asked::start();
+    let delete = Request::Apply(Command::DeleteService(web()));
+    assert_eq!(director.ask(delete.clone()), Response::Applied);
+    assert_eq!(
+        director.ask(delete),
+        Response::Refused(CommandError::NoSuchService(web()))
+    );
+    assert_eq!(director.ask(Request::Services), Response::Services(vec![]));
 }
