@@ -98,6 +98,13 @@ impl FlowKeyV4 {
         SocketAddrV4::new(octets.into(), u16::from_be_bytes([high, low]))
     }
 
+    /// VIP, protocol and service port in one number: from the highest byte to
+    /// the lowest four, two and two bytes.
+    #[inline]
+    pub const fn service_word(&self) -> u64 {
+        self.addresses << 32 | self.rest >> 16 & 0xffff_0000 | self.rest & 0xffff
+    }
+
     /// The number in the IP header's protocol field (IANA).
     pub const fn protocol(&self) -> u8 {
         self.rest.to_be_bytes()[3]

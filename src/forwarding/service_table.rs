@@ -13,6 +13,7 @@ use super::{
     UNPRIVILEGED_PORT_MIN,
 };
 use crate::{
+    flow::FlowKeyV4,
     prefixes::PrefixLengths,
     service::{Protocol, ServiceKey},
 };
@@ -56,6 +57,15 @@ impl ServiceTable {
                 let mut networks = self.lengths.around(address.vip);
                 networks.find_map(|vips| self.find_on(vips, address))
             })?;
+        Some((index, self.service(index)?))
+    }
+
+    /// The service on one VIP and one port, as most are, that a flow is to: the
+    /// one that [`find`](Self::find) finds where no service
+    /// [has a mark](Self::has_marks), but for services of other kinds.
+    #[inline]
+    pub fn find_plain(&self, flow: &FlowKeyV4) -> Option<(ServiceIndex, &ServiceForwarding)> {
+        let index = *self.by_v4.get(&flow.service_word())?;
         Some((index, self.service(index)?))
     }
 
@@ -191,8 +201,9 @@ fn v4_key_of(&(vips, l4_port, protocol): &(IpNet, u16, Protocol)) -> Option<u64>
     }
 }
 
+/// The [`FlowKeyV4::service_word`] of all flows to a service.
 const fn v4_key(vip: Ipv4Addr, l4_port: u16, protocol: Protocol) -> u64 {
-    (vip.to_bits() as u64) << 32 | (l4_port as u64) << 16 | protocol.number() as u64
+    (vip.to_bits() as u64) << 32 | (protocol.number() as u64) << 16 | l4_port as u64
 }
 
 /// Where a service stands in the table.
@@ -219,6 +230,8 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV4;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -345,6 +358,17 @@ mod tests {
                     .max_by_key(|key| fit(key, &packet));
                 let found = table.find(&packet).map(|(_, service)| service.key);
                 prop_assert_eq!(found.as_ref(), expected, "{:?}", packet);
+
+                let plain = found.filter(|key| {
+                    matches!(key, ServiceKey::Vip { address, .. }
+                        if address.is_ipv4() && l4_port != 0 && address.port() == l4_port)
+                });
+                let IpAddr::V4(vip) = packet.vip else { continue };
+                let client = SocketAddrV4::new([203, 0, 113, 1].into(), 12345);
+                let service = SocketAddrV4::new(vip, l4_port);
+                let flow = FlowKeyV4::new(client, service, packet.protocol.number());
+                let found = table.find_plain(&flow).map(|(_, service)| service.key);
+                prop_assert_eq!(found, plain, "{:?}", flow);
             }
             prop_assert_eq!(table.is_empty(), list.iter().all(Option::is_none));
         }

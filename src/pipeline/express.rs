@@ -11,12 +11,13 @@ use super::{
     DropReason, Outputs, Pipeline,
     parse::{Parsed, Payload},
     route::ipv4_header_mut,
+    selection::Flow,
 };
 use crate::{
     connection::{CoarseTime, EntryGuess, state},
     flow::{FlowHash, FlowKeyV4},
     forwarding::{PortForwarding, RealServerIndex},
-    io::Driver,
+    io::{Driver, PortIndex},
     service::Protocol,
     tunnel::{self, Fragmentation, Inner},
     wire::{IpProtocol, IpVersion, checksum::Sum, ethernet::EtherType},
@@ -54,17 +55,29 @@ impl Express {
 
     /// What the long way wants to know of the packet, without another look.
     pub(super) fn parsed(&self) -> (Parsed, FlowHash) {
-        let (protocol, signal) = match IpProtocol(self.key.protocol()) {
-            IpProtocol::TCP => (Protocol::Tcp, self.signal()),
-            _ => (Protocol::Udp, 0),
-        };
+        let flow = self.flow();
         let parsed = Parsed {
             inner: self.inner(),
             has_options: false,
             dont_fragment: self.dont_fragment(),
-            payload: Payload::Flow(self.key, protocol, signal),
+            payload: Payload::Flow(flow.key, flow.protocol, flow.signal),
         };
         (parsed, self.hash)
+    }
+
+    /// Its flow.
+    #[inline]
+    pub(super) fn flow(&self) -> Flow<FlowKeyV4> {
+        let (protocol, signal) = match IpProtocol(self.key.protocol()) {
+            IpProtocol::TCP => (Protocol::Tcp, self.signal()),
+            _ => (Protocol::Udp, 0),
+        };
+        Flow {
+            key: self.key,
+            hash: self.hash,
+            protocol,
+            signal,
+        }
     }
 
     /// The hash of its flow.
@@ -74,7 +87,7 @@ impl Express {
     }
 
     #[inline]
-    const fn inner(&self) -> Inner {
+    pub(super) const fn inner(&self) -> Inner {
         let [_, tos, len_high, len_low, ..] = self.head.to_le_bytes();
         let [ttl, _, l3_offset, ..] = self.rest.to_le_bytes();
         Inner {
@@ -218,7 +231,8 @@ impl<D: Driver> Pipeline<D> {
     #[inline]
     pub(super) fn express(
         &mut self,
-        mut packet: D::Packet,
+        port: PortIndex,
+        packet: D::Packet,
         express: &Express,
         now: CoarseTime,
         outputs: &mut Outputs<D>,
@@ -226,7 +240,7 @@ impl<D: Driver> Pipeline<D> {
         let connections = self.connections.of_mut::<FlowKeyV4>();
         let Some(entry) = connections.find_entry((express.hash, express.guess), &express.key)
         else {
-            return Err(packet);
+            return self.open_express(port, packet, express, now, outputs);
         };
         let state = entry.state();
         let tunables = &self.state.tunables;
@@ -251,7 +265,24 @@ impl<D: Driver> Pipeline<D> {
         counters.in_packets.add(1);
         counters.in_bytes.add(u64::from(inner.total_len));
 
-        let dont_fragment = express.dont_fragment() && tunables.pmtu_disc;
+        self.encapsulate_express(packet, express, number, outputs)
+    }
+
+    /// Encapsulates a packet that fits into the tunnel to a server, and sends
+    /// it.
+    #[inline]
+    pub(super) fn encapsulate_express(
+        &mut self,
+        mut packet: D::Packet,
+        express: &Express,
+        server: RealServerIndex,
+        outputs: &mut Outputs<D>,
+    ) -> Result<(), D::Packet> {
+        let Some(server) = self.state.server(server) else {
+            return Err(packet);
+        };
+        let inner = express.inner();
+        let dont_fragment = express.dont_fragment() && self.state.tunables.pmtu_disc;
         let identification = if dont_fragment {
             0
         } else {

@@ -15,6 +15,7 @@ mod express;
 mod fragments;
 mod icmp_error;
 mod icmpv6_error;
+mod opening;
 mod output;
 mod parse;
 mod parse_ipv6;
@@ -190,7 +191,7 @@ impl<D: Driver> Pipeline<D> {
                     self.take_step(port, packet, step, now, outputs);
                 }
             } else if let Some(express) = express.next()
-                && let Err(packet) = self.express(packet, express, now, outputs)
+                && let Err(packet) = self.express(port, packet, express, now, outputs)
             {
                 self.take_step(port, packet, &Ok(express.parsed()), now, outputs);
             }

@@ -35,7 +35,7 @@ pub(super) struct Flow<K> {
 
 impl<K: ConnectionKey> Flow<K> {
     /// Whether the packet asks for a new connection: a TCP SYN or an SCTP INIT.
-    fn is_opening(&self) -> bool {
+    pub(super) fn is_opening(&self) -> bool {
         match self.protocol {
             Protocol::Tcp => self.signal & TCP_SYN != 0,
             Protocol::Sctp => self.signal == sctp::INIT,
@@ -53,16 +53,16 @@ enum Fate {
 }
 
 /// What scheduling came to.
-struct Picked {
-    server: RealServerIndex,
+pub(super) struct Picked {
+    pub(super) server: RealServerIndex,
     /// What keeps the client's connections together.
-    template: Option<TemplateIndex>,
+    pub(super) template: Option<TemplateIndex>,
     /// Whether the server is for this packet alone: one-packet scheduling
     /// counts a connection and keeps none, so that neither loads nor
     /// thresholds know of it.
-    one_packet: bool,
+    pub(super) one_packet: bool,
     /// Whether the same client comes to the same server without a connection.
-    by_hash: bool,
+    pub(super) by_hash: bool,
 }
 
 impl<D: Driver> Pipeline<D> {
@@ -230,7 +230,7 @@ impl<D: Driver> Pipeline<D> {
     }
 
     /// Opens a connection, or counts it when it is for one packet alone.
-    fn begin<K: ConnectionKey>(
+    pub(super) fn begin<K: ConnectionKey>(
         &mut self,
         picked: &Picked,
         flow: &Flow<K>,
@@ -530,7 +530,7 @@ impl<D: Driver> Pipeline<D> {
 }
 
 /// Whether a service's scheduler alone tells a client's server.
-fn goes_by_hash(service: &ServiceForwarding) -> bool {
+pub(super) fn goes_by_hash(service: &ServiceForwarding) -> bool {
     let is_hashing = matches!(
         service.options.scheduler,
         SchedulerKind::Sh | SchedulerKind::Mh
@@ -539,7 +539,7 @@ fn goes_by_hash(service: &ServiceForwarding) -> bool {
 }
 
 #[inline]
-fn state_after<K>(before: Option<State>, flow: &Flow<K>, tunables: &Tunables) -> State {
+pub(super) fn state_after<K>(before: Option<State>, flow: &Flow<K>, tunables: &Tunables) -> State {
     match flow.protocol {
         Protocol::Sctp => sctp::transition(before, flow.signal),
         Protocol::Udp => State::Udp,
@@ -561,4 +561,4 @@ const fn may_reuse(state: State, conn_reuse_mode: u32) -> bool {
 /// Flag of a connection whose template knows that it was established.
 const TEMPLATE_ASSURED: u8 = 1;
 const TCP_SYN: u8 = TcpFlags::SYN.0;
-const TCP_RST: u8 = TcpFlags::RST.0;
+pub(super) const TCP_RST: u8 = TcpFlags::RST.0;

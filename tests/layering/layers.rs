@@ -155,7 +155,10 @@ pub(crate) const LAYERS: &[Layer] = &[
     ),
     // The words in which a director is told and asked, in any language.
     core("control::command", &["service"]),
-    core("control::status", &["io", "service", "wire"]),
+    core(
+        "control::status",
+        &["control::command", "io", "service", "wire"],
+    ),
     core(
         "ipvsadm",
         &[
