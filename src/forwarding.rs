@@ -383,6 +383,15 @@ impl ServerLoads {
         Arc::new(Self { slots })
     }
 
+    /// A copy of the first `len` of them, as they are now.
+    pub fn snapshot(&self, len: usize) -> Arc<Self> {
+        let slots = self.slots.iter().take(len);
+        let slots = slots.map(|slot| CachePadded::new(slot.snapshot()));
+        Arc::new(Self {
+            slots: slots.collect(),
+        })
+    }
+
     /// The load of the server in a slot. Slots beyond the end share one load
     /// that means nothing.
     #[inline]
@@ -414,6 +423,18 @@ impl ServerLoad {
             upper_threshold: AtomicU32::new(0),
             lower_threshold: AtomicU32::new(0),
             overloaded: AtomicBool::new(false),
+        }
+    }
+
+    fn snapshot(&self) -> Self {
+        let copy = |number: &AtomicU32| AtomicU32::new(number.load(Ordering::Relaxed));
+        Self {
+            active: copy(&self.active),
+            inactive: copy(&self.inactive),
+            templates: copy(&self.templates),
+            upper_threshold: copy(&self.upper_threshold),
+            lower_threshold: copy(&self.lower_threshold),
+            overloaded: AtomicBool::new(self.is_overloaded()),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod control;
 pub mod counters;
 pub mod director;
 pub mod doctor;
+pub mod explain;
 pub mod flow;
 pub mod forwarding;
 pub mod fragment;

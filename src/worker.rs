@@ -25,7 +25,7 @@ use crate::{
     clock::{Clock, Ticks},
     connection::{CoarseTime, Held, Tables, templates::Template, time::STEPS_PER_SECOND},
     counters::WorkerCounters,
-    flow::HashKey,
+    flow::{Endpoints, HashKey},
     forwarding::{ForwardingState, RealServerIndex},
     fragment::HELD_MAX,
     io::{
@@ -33,8 +33,8 @@ use crate::{
         handoff::{Giver, Taker},
     },
     pipeline::{
-        Exchange, Finished, HANDED_MAX, Outputs, Peers, Pipeline, Punted, Shares, Spreader, Sweep,
-        TransmitWay,
+        Exchange, Finished, HANDED_MAX, Outputs, Peers, Pipeline, Punted, Shares, Snapshot,
+        Spreader, Sweep, TransmitWay,
     },
     service::Protocol,
 };
@@ -52,6 +52,13 @@ pub enum WorkerRequest {
         cursor: u64,
         /// Where the page goes; a reader that has gone away is no harm.
         reply: Sender<ConnectionsPage>,
+    },
+    /// Copy what is known about some flows.
+    Snapshot {
+        /// As many as a request may ask about.
+        flows: Arc<[Endpoints]>,
+        /// Where the copy goes, with the number of the worker.
+        reply: Sender<(usize, Snapshot)>,
     },
 }
 
@@ -307,6 +314,9 @@ impl<D: Driver> Worker<D> {
                     connections,
                     next,
                 }));
+            }
+            WorkerRequest::Snapshot { flows, reply } => {
+                drop(reply.try_send((self.index, self.pipeline.snapshot(&flows))));
             }
         }
     }

@@ -4,6 +4,7 @@
 //! was wrong. Errors and logs go to stderr, answers to stdout.
 #![forbid(unsafe_code)]
 
+mod explain;
 mod format;
 mod pktgen;
 mod set;
@@ -50,6 +51,8 @@ enum Command {
     Show(show::ShowArguments),
     /// Change a setting of a running director, until its configuration is read again
     Set(set::SetArguments),
+    /// Say what a running director would do with a packet, and why
+    Explain(explain::ExplainArguments),
     /// Examine this machine: what would keep a director from running well, and what mends it
     Doctor(DoctorArguments),
     /// Take packets out of the tunnel on a real server whose kernel has no ipip
@@ -159,6 +162,7 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             let request = arguments.request().unwrap_or_else(|error| error.exit());
             print(arguments.change(&request)?)?;
         }
+        Command::Explain(arguments) => print(explain::explain(&arguments)?.trim_end())?,
         Command::Doctor(arguments) => return examine(&arguments),
         Command::Realserver(arguments) => decapsulate(arguments)?,
         Command::Pktgen(arguments) => return generate(&arguments),

@@ -239,7 +239,7 @@ fn text(response: &Response, what: &What) -> String {
         Response::Director(director) => parts::director(director),
         Response::Settings(settings) => parts::settings(settings),
         // Nothing that is shown is answered so.
-        Response::Applied => String::new(),
+        Response::Applied | Response::Explain(_) => String::new(),
         Response::Refused(error) => error.to_string(),
         Response::Error(why) => why.clone(),
     }
@@ -262,7 +262,9 @@ fn json(response: &Response) -> serde_json::Result<String> {
         Response::Routes(routes) => serde_json::to_string_pretty(routes),
         Response::Director(director) => serde_json::to_string_pretty(director),
         Response::Settings(settings) => serde_json::to_string_pretty(settings),
-        Response::Applied | Response::Refused(_) => serde_json::to_string_pretty(response),
+        Response::Applied | Response::Explain(_) | Response::Refused(_) => {
+            serde_json::to_string_pretty(response)
+        }
         Response::Error(why) => serde_json::to_string_pretty(why),
     }
 }

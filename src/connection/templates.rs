@@ -37,7 +37,10 @@ use super::{
     table::Expiry,
     time::{CoarseDuration, CoarseTime},
 };
-use crate::{flow::HashKey, memory::MemoryError};
+use crate::{
+    flow::{FlowHash, HashKey},
+    memory::MemoryError,
+};
 
 /// The most templates that a table can be made for.
 pub const TEMPLATES_LIMIT: u32 = 1 << 26;
@@ -216,8 +219,7 @@ impl Templates {
     ) -> Option<Attached> {
         let key = PackedKey::from(key);
         let hash = key.hash(&self.hash_key);
-        // The upper bits of the hash choose the chain in the shard.
-        let number = usize::try_from(hash.as_u64() % self.shards.len().max(1) as u64).ok()?;
+        let number = self.shard_of(hash)?;
         let mut shard = self.lock(number)?;
         let mut on_event = |server, event| {
             self.count(event);
@@ -241,6 +243,15 @@ impl Templates {
             server,
             template: index.and_then(|index| self.number(number, index)),
         })
+    }
+
+    /// A copy of the template with this key, if connections still come to it.
+    pub fn find(&self, key: &TemplateKey) -> Option<Template> {
+        let key = PackedKey::from(key);
+        let hash = key.hash(&self.hash_key);
+        let shard = self.lock(self.shard_of(hash)?)?;
+        let index = shard.find(hash, &key)?;
+        shard.templates(index..index + 1).next()
     }
 
     /// A connection under a template ended.
@@ -337,6 +348,12 @@ impl Templates {
                 self.len.fetch_sub(1, Ordering::Relaxed)
             }
         };
+    }
+
+    /// The shard of a template. The upper bits of the hash choose the chain in
+    /// it.
+    fn shard_of(&self, hash: FlowHash) -> Option<usize> {
+        usize::try_from(hash.as_u64() % self.shards.len().max(1) as u64).ok()
     }
 
     fn lock(&self, shard: usize) -> Option<MutexGuard<'_, Shard>> {

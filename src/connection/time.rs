@@ -80,6 +80,12 @@ impl CoarseDuration {
         Self(seconds * STEPS_PER_SECOND)
     }
 
+    /// From `now` to `deadline`: one step at least.
+    pub fn between(now: CoarseTime, deadline: CoarseTime) -> Self {
+        let steps_max = TIMEOUT_SECONDS_MAX * STEPS_PER_SECOND;
+        Self(deadline.steps_since(now).clamp(1, steps_max))
+    }
+
     /// Whole seconds.
     pub const fn as_seconds(self) -> u32 {
         self.0 / STEPS_PER_SECOND

@@ -56,6 +56,10 @@ impl<D: Driver> Management<D> {
                     self.start_dump(limit, service, reply, now);
                     continue;
                 }
+                Request::Explain(question) => {
+                    self.start_explaining(&question, &reply, now);
+                    continue;
+                }
                 Request::Services => Response::Services(self.service_statuses()),
                 Request::Counters => Response::Counters(self.counter_statuses()),
                 Request::Workers => Response::Workers(self.worker_statuses()),
@@ -119,7 +123,7 @@ impl<D: Driver> Management<D> {
         })
     }
 
-    fn next_hop_status(&self, address: IpAddr) -> (NextHopStatus, u16) {
+    pub(super) fn next_hop_status(&self, address: IpAddr) -> (NextHopStatus, u16) {
         match self.network.next_hop(address) {
             NextHop::Local => (NextHopStatus::Local, 0),
             NextHop::Unreachable => (NextHopStatus::NoRoute, 0),
@@ -320,7 +324,7 @@ impl<D: Driver> Management<D> {
         }
     }
 
-    fn port_name(&self, index: PortIndex) -> String {
+    pub(super) fn port_name(&self, index: PortIndex) -> String {
         self.network
             .port(index)
             .map(|port| port.name.clone())

@@ -13,6 +13,7 @@ mod arp;
 pub mod command;
 mod dump;
 mod duplicate;
+mod explain;
 mod host;
 mod host_ipv6;
 mod ndp;
@@ -44,6 +45,7 @@ use self::{
     command::{Command, CommandError},
     dump::Dump,
     duplicate::AddressProbes,
+    explain::Explaining,
     network::{LinkChange, Network},
     punted::HostCounters,
     services::Services,
@@ -92,6 +94,7 @@ pub struct Management<D: Driver> {
     host: HostCounters,
     requests: Receiver<ControlRequest>,
     dumps: Vec<Dump>,
+    explaining: Vec<Explaining>,
     housekept: Ticks,
     info: ProcessInfo,
 }
@@ -214,6 +217,7 @@ impl<D: Driver> Management<D> {
             host: HostCounters::default(),
             requests: parts.requests,
             dumps: Vec::new(),
+            explaining: Vec::new(),
             housekept: now,
             info: parts.info,
             config,
@@ -258,6 +262,7 @@ impl<D: Driver> Management<D> {
         busy |= self.poll_neighbors(now);
         busy |= self.take_requests(now);
         busy |= self.continue_dumps(now);
+        busy |= self.continue_explaining(now);
         busy |= self.send_announcements(now);
         if now.ms_since(self.housekept) >= HOUSEKEEPING_INTERVAL_MS {
             self.housekept = now;

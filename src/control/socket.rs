@@ -42,8 +42,9 @@ use super::status::{
 /// Clients served at the same time; one more is told so and sent away.
 pub const CLIENTS_MAX: usize = 16;
 
-/// Bytes of a request line at most.
-pub const REQUEST_LEN_MAX: usize = 64 * 1024;
+/// Bytes of a request line at most: as many packets as a question may have
+/// (`pointsman explain`), in hexadecimal digits.
+pub const REQUEST_LEN_MAX: usize = 1024 * 1024;
 
 /// Bytes of a response line at most.
 pub const RESPONSE_LEN_MAX: usize = 16 * 1024 * 1024;

@@ -10,6 +10,8 @@
 //! a [`ResponseMessage`] comes out, each as one line of JSON.
 #![forbid(unsafe_code)]
 
+pub mod explanation;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -18,6 +20,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use self::explanation::{Explanation, Question};
 use super::command::{Command, CommandError};
 use crate::{
     io::{PortCapabilities, PortStatistics},
@@ -84,6 +87,8 @@ pub enum Request {
     Director,
     /// The kernel's settings and the timeouts.
     Settings,
+    /// What would become of packets, and why.
+    Explain(Question),
     /// Changes services, real servers or settings. Answered as
     /// [`Applied`](Response::Applied) or [`Refused`](Response::Refused).
     Apply(Command),
@@ -137,6 +142,8 @@ pub enum Response {
     Director(DirectorStatus),
     /// The kernel's settings and the timeouts.
     Settings(SettingsStatus),
+    /// What would become of the packets.
+    Explain(Explanation),
     /// The command took effect: the packets that workers take from now on are
     /// soon treated as it says, and whoever asks sees it.
     Applied,

@@ -23,6 +23,7 @@ mod peers;
 mod persistence;
 mod route;
 mod selection;
+mod snapshot;
 mod spread;
 
 use std::{net::IpAddr, sync::Arc};
@@ -34,6 +35,7 @@ pub use self::{
     exit::{Detour, DropReason, Exit, PuntReason},
     output::{Finished, Outputs, Punted, TransmitWay},
     peers::{HANDED_MAX, Peers},
+    snapshot::Snapshot,
     spread::{Exchange, Shares, Spreader},
 };
 use self::{

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     connection::{CoarseDuration, CoarseTime, ConnectionKey, State},
-    flow::{FlowHash, FlowKeyV4, FlowKeyV6},
+    flow::{Endpoints, FlowHash, FlowKey, FlowKeyV4, FlowKeyV6},
     forwarding::RealServerIndex,
     fragment::{DatagramKey, Refusal},
     io::{Driver, Packet, PortIndex},
@@ -285,7 +285,7 @@ impl<D: Driver> Pipeline<D> {
     }
 
     /// The flow whose connection decides about a packet.
-    fn flow_asked_for(
+    pub(super) fn flow_asked_for(
         &self,
         received: &Received<D::Packet>,
         parsed: &Parsed,
@@ -381,12 +381,19 @@ impl<D: Driver> Pipeline<D> {
 
 /// The flow whose connection is looked for.
 #[derive(Clone, Copy, Debug)]
-enum AskedKey {
+pub(super) enum AskedKey {
     V4(FlowKeyV4),
     V6(FlowKeyV6),
 }
 
 impl AskedKey {
+    pub(super) fn endpoints(self) -> Endpoints {
+        match self {
+            Self::V4(key) => key.endpoints(),
+            Self::V6(key) => key.endpoints(),
+        }
+    }
+
     const fn protocol(self) -> u8 {
         match self {
             Self::V4(key) => key.protocol(),

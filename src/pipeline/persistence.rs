@@ -3,7 +3,7 @@
 use crate::{
     connection::{
         CoarseDuration, CoarseTime, Templates,
-        templates::{Attached, Ending, TemplateEvent, TemplateIndex, TemplateKey},
+        templates::{Attached, Ending, Template, TemplateEvent, TemplateIndex, TemplateKey},
     },
     counters::WorkerCounters,
     flow::Endpoints,
@@ -35,6 +35,39 @@ pub(super) fn attach(
         counters.templates_full.add(1);
     }
     Some(attached)
+}
+
+/// The template that a new connection would come to, if there is one and the
+/// service is persistent.
+pub(super) fn template_of(
+    state: &ForwardingState,
+    service: &ServiceForwarding,
+    flow: &Endpoints,
+) -> Option<Template> {
+    let persistence = service.options.persistence?;
+    state.templates.find(&key_of(service, persistence, flow))
+}
+
+/// Brings a copy of a template into another table, with one connection more
+/// than it had.
+pub(super) fn restore(
+    templates: &Templates,
+    template: &Template,
+    now: CoarseTime,
+) -> Option<TemplateIndex> {
+    let attached = templates.attach(
+        &template.key,
+        CoarseDuration::between(now, template.deadline),
+        now,
+        |_| true,
+        || Some(template.server),
+        |_, _| {},
+    );
+    let index = attached?.template?;
+    if template.assured {
+        templates.assure(index);
+    }
+    Some(index)
 }
 
 /// A connection ended that may have been under a template.

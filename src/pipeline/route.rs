@@ -258,7 +258,7 @@ pub(super) struct Route {
 }
 
 /// Outer identifications: each worker has a share of the numbers.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Identifications {
     next: u32,
     step: u32,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::forwarding::RealServerIndex;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DestinationHashing;
 
 impl Schedule for DestinationHashing {
@@ -15,6 +15,10 @@ impl Schedule for DestinationHashing {
         let bucket = bucket_of(folded(request.flow.service.ip()), 0, 0);
         let link = HashTable::server(request, bucket).filter(|link| request.is_usable(link))?;
         Some(link.server)
+    }
+
+    fn slot(&self, request: &Request<'_>) -> Option<u32> {
+        Some(bucket_of(folded(request.flow.service.ip()), 0, 0))
     }
 }
 

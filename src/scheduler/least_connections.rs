@@ -1,10 +1,10 @@
 //! lc: the server with the least connections, weights ignored but for 0.
 //! Ties go to the one that stands first.
 
-use super::{Request, Schedule};
-use crate::forwarding::RealServerIndex;
+use super::{Cost, Request, Schedule};
+use crate::forwarding::{RealServerIndex, ServerLink};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LeastConnections;
 
 impl Schedule for LeastConnections {
@@ -13,6 +13,13 @@ impl Schedule for LeastConnections {
             .usable()
             .min_by_key(|link| request.overhead(link))
             .map(|link| link.server)
+    }
+
+    fn cost(&self, request: &Request<'_>, link: &ServerLink) -> Option<Cost> {
+        Some(Cost {
+            value: request.overhead(link),
+            for_weight: false,
+        })
     }
 }
 

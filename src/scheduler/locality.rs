@@ -9,10 +9,10 @@ use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
-use super::{Request, Schedule, least_for_weight};
+use super::{Cost, Request, Schedule, least_for_weight};
 use crate::forwarding::{RealServerIndex, ServerLink};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Locality {
     servers: HashMap<IpAddr, RealServerIndex>,
 }
@@ -32,6 +32,12 @@ impl Schedule for Locality {
             self.servers.insert(vip, link.server);
         }
         Some(link.server)
+    }
+    fn cost(&self, request: &Request<'_>, link: &ServerLink) -> Option<Cost> {
+        Some(Cost {
+            value: request.overhead(link),
+            for_weight: true,
+        })
     }
 }
 

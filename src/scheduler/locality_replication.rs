@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use hashbrown::HashMap;
 
 use super::{
-    Request, Schedule, least_for_weight,
+    Cost, Request, Schedule, least_for_weight,
     locality::{DESTINATIONS_MAX, is_overloaded, link_of},
 };
 use crate::{
@@ -15,13 +15,13 @@ use crate::{
     forwarding::{RealServerIndex, ServerLink},
 };
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct LocalityReplication {
     sets: HashMap<IpAddr, ServerSet>,
 }
 
 /// The servers of one VIP, the one added last first.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ServerSet {
     servers: Vec<RealServerIndex>,
     changed: CoarseTime,
@@ -58,6 +58,12 @@ impl Schedule for LocalityReplication {
             set.changed = request.now;
         }
         Some(server)
+    }
+    fn cost(&self, request: &Request<'_>, link: &ServerLink) -> Option<Cost> {
+        Some(Cost {
+            value: request.overhead(link),
+            for_weight: true,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher13;
 use super::{HashedServer, Request, Schedule, hash_table::pick_hashed};
 use crate::forwarding::RealServerIndex;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Maglev;
 
 impl Schedule for Maglev {
@@ -21,6 +21,11 @@ impl Schedule for Maglev {
         let (client, l4_port) = request.hashed_client();
         let slot = |offset| hash(client, l4_port, offset, LOOKUP_KEY) % SLOTS;
         pick_hashed(request, SLOTS, slot)
+    }
+
+    fn slot(&self, request: &Request<'_>) -> Option<u32> {
+        let (client, l4_port) = request.hashed_client();
+        Some(hash(client, l4_port, 0, LOOKUP_KEY) % SLOTS)
     }
 }
 

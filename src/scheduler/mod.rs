@@ -50,7 +50,7 @@ use crate::{
 };
 
 /// One way to pick a real server.
-trait Schedule: Debug + Send {
+trait Schedule: Debug + Send + Snapshot {
     /// The list of servers changed, and came to these weights. Called once for
     /// each change, in order.
     fn list_changed(&mut self, _change: ListChange, _weights: Weights) {}
@@ -60,6 +60,62 @@ trait Schedule: Debug + Send {
 
     /// A server for a new connection, or `None` when none is usable.
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex>;
+
+    /// What a server costs, if that is what `pick` goes by.
+    fn cost(&self, _request: &Request<'_>, _link: &ServerLink) -> Option<Cost> {
+        None
+    }
+
+    /// The slot of the service's table that the flow leads to, if there is one.
+    fn slot(&self, _request: &Request<'_>) -> Option<u32> {
+        None
+    }
+}
+
+/// A copy of a scheduler's state.
+trait Snapshot {
+    fn snapshot(&self) -> Box<dyn Schedule>;
+}
+
+impl<S: Schedule + Clone + 'static> Snapshot for S {
+    fn snapshot(&self) -> Box<dyn Schedule> {
+        Box::new(self.clone())
+    }
+}
+
+/// What a server costs the scheduler that looks for the cheapest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// The number.
+    pub value: u64,
+    /// Whether it is divided by the server's weight.
+    pub for_weight: bool,
+}
+
+/// What a scheduler sees when it picks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consideration {
+    /// The slot of the hash table that the flow leads to.
+    pub slot: Option<u32>,
+    /// All servers of the service, in the order of its list.
+    pub candidates: Vec<Candidate>,
+}
+
+/// One of the servers that a scheduler picks from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub server: RealServerIndex,
+    /// Its weight.
+    pub weight: u32,
+    /// Its active connections.
+    pub active: u32,
+    /// Its other connections.
+    pub inactive: u32,
+    /// Whether its upper threshold keeps new connections away.
+    pub is_overloaded: bool,
+    /// What it costs.
+    pub cost: Option<Cost>,
 }
 
 /// A new connection that needs a real server.
@@ -172,6 +228,45 @@ impl Schedulers {
             .get_mut(index.as_usize())?
             .as_mut()?
             .pick(request)
+    }
+
+    /// What the scheduler of the service in this slot would go by; picks
+    /// nothing.
+    pub fn consider(&self, index: ServiceIndex, request: &Request<'_>) -> Option<Consideration> {
+        let scheduler = self.slots.get(index.as_usize())?.as_ref()?;
+        let candidate = |link: &ServerLink| {
+            let load = request.loads.of(link.server);
+            Candidate {
+                server: link.server,
+                weight: link.weight,
+                active: load.active(),
+                inactive: load.inactive(),
+                is_overloaded: load.is_overloaded(),
+                cost: scheduler.cost(request, link),
+            }
+        };
+        Some(Consideration {
+            slot: scheduler.slot(request),
+            candidates: request.servers().iter().map(candidate).collect(),
+        })
+    }
+
+    /// A copy with the states of these services alone.
+    #[must_use]
+    pub fn snapshot(&self, services: &[ServiceIndex]) -> Self {
+        let mut copy = Self::default();
+        for index in services {
+            let Some(Some(state)) = self.slots.get(index.as_usize()) else {
+                continue;
+            };
+            if copy.slots.len() <= index.as_usize() {
+                copy.slots.resize_with(index.as_usize() + 1, || None);
+            }
+            if let Some(slot) = copy.slots.get_mut(index.as_usize()) {
+                *slot = Some(state.snapshot());
+            }
+        }
+        copy
     }
 
     fn adopt_service(&mut self, index: ServiceIndex, service: Option<&ServiceForwarding>) {

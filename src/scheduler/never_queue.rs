@@ -1,10 +1,10 @@
 //! nq: the first server without an active connection; when there is none, the
 //! one with the shortest expected delay.
 
-use super::{Request, Schedule, least_for_weight};
-use crate::forwarding::RealServerIndex;
+use super::{Cost, Request, Schedule, least_for_weight};
+use crate::forwarding::{RealServerIndex, ServerLink};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct NeverQueue;
 
 impl Schedule for NeverQueue {
@@ -12,6 +12,16 @@ impl Schedule for NeverQueue {
         let idle = request.usable().find(|link| request.active(link) == 0);
         idle.or_else(|| least_for_weight(request.usable(), |link| request.active(link) + 1))
             .map(|link| link.server)
+    }
+
+    /// Of a server without an active connection 0: the first of those is taken
+    /// whatever its weight is.
+    fn cost(&self, request: &Request<'_>, link: &ServerLink) -> Option<Cost> {
+        let active = request.active(link);
+        Some(Cost {
+            value: if active == 0 { 0 } else { active + 1 },
+            for_weight: true,
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 use super::{Request, Schedule};
 use crate::forwarding::{ListChange, RealServerIndex, ServerLink, Weights};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RoundRobin {
     /// Position of the server picked last; `None` stands before the head.
     cursor: Option<usize>,

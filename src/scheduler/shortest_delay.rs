@@ -1,15 +1,22 @@
 //! sed: the server on which the new connection waits the least: active
 //! connections, the new one included, for the weight. Ties go to the first.
 
-use super::{Request, Schedule, least_for_weight};
-use crate::forwarding::RealServerIndex;
+use super::{Cost, Request, Schedule, least_for_weight};
+use crate::forwarding::{RealServerIndex, ServerLink};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ShortestDelay;
 
 impl Schedule for ShortestDelay {
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
         least_for_weight(request.usable(), |link| request.active(link) + 1).map(|link| link.server)
+    }
+
+    fn cost(&self, request: &Request<'_>, link: &ServerLink) -> Option<Cost> {
+        Some(Cost {
+            value: request.active(link) + 1,
+            for_weight: true,
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 use super::{HashedServer, Request, Schedule, hash_table::pick_hashed};
 use crate::forwarding::RealServerIndex;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SourceHashing;
 
 impl Schedule for SourceHashing {
@@ -15,6 +15,11 @@ impl Schedule for SourceHashing {
         pick_hashed(request, BUCKETS, |offset| {
             bucket_of(client, l4_port, offset)
         })
+    }
+
+    fn slot(&self, request: &Request<'_>) -> Option<u32> {
+        let (client, l4_port) = request.hashed_client();
+        Some(bucket_of(client, l4_port, 0))
     }
 }
 

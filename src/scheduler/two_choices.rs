@@ -5,10 +5,10 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use super::{Request, Schedule};
+use super::{Cost, Request, Schedule};
 use crate::forwarding::{RealServerIndex, ServerLink};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TwoChoices {
     random: u64,
 }
@@ -36,6 +36,12 @@ impl Schedule for TwoChoices {
             first
         };
         Some(better.server)
+    }
+    fn cost(&self, request: &Request<'_>, link: &ServerLink) -> Option<Cost> {
+        Some(Cost {
+            value: request.overhead(link),
+            for_weight: true,
+        })
     }
 }
 

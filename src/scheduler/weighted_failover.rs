@@ -4,7 +4,7 @@
 use super::{Request, Schedule};
 use crate::forwarding::RealServerIndex;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WeightedFailover;
 
 impl Schedule for WeightedFailover {

@@ -1,15 +1,22 @@
 //! wlc: the server with the least connections for its weight. Ties go to the
 //! one that stands first.
 
-use super::{Request, Schedule, least_for_weight};
-use crate::forwarding::RealServerIndex;
+use super::{Cost, Request, Schedule, least_for_weight};
+use crate::forwarding::{RealServerIndex, ServerLink};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WeightedLeastConnections;
 
 impl Schedule for WeightedLeastConnections {
     fn pick(&mut self, request: &Request<'_>) -> Option<RealServerIndex> {
         least_for_weight(request.usable(), |link| request.overhead(link)).map(|link| link.server)
+    }
+
+    fn cost(&self, request: &Request<'_>, link: &ServerLink) -> Option<Cost> {
+        Some(Cost {
+            value: request.overhead(link),
+            for_weight: true,
+        })
     }
 }
 

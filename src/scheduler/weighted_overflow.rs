@@ -4,7 +4,7 @@
 use super::{Request, Schedule};
 use crate::forwarding::{RealServerIndex, ServerLink};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WeightedOverflow;
 
 impl Schedule for WeightedOverflow {

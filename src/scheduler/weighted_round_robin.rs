@@ -8,7 +8,7 @@
 use super::{Request, Schedule};
 use crate::forwarding::{ListChange, RealServerIndex, Weights};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WeightedRoundRobin {
     /// Position of the server picked last; `None` stands before the head.
     cursor: Option<usize>,

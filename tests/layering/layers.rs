@@ -153,11 +153,32 @@ pub(crate) const LAYERS: &[Layer] = &[
             "service",
         ],
     ),
+    // A packet path without ports, to try packets on.
+    core(
+        "explain",
+        &[
+            "connection",
+            "counters",
+            "flow",
+            "forwarding",
+            "io",
+            "io::mem",
+            "memory::MemoryError",
+            "pipeline",
+            "scheduler::Consideration",
+        ],
+    ),
     // The words in which a director is told and asked, in any language.
     core("control::command", &["service"]),
     core(
         "control::status",
-        &["control::command", "io", "service", "wire"],
+        &[
+            "control::command",
+            "io",
+            "scheduler::SchedulerKind",
+            "service",
+            "wire",
+        ],
     ),
     core(
         "ipvsadm",
@@ -196,6 +217,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "control::command",
             "control::status",
             "counters",
+            "explain",
             "flow",
             "forwarding",
             "fragment",
@@ -205,6 +227,8 @@ pub(crate) const LAYERS: &[Layer] = &[
             "pipeline",
             "prefixes",
             "route",
+            "scheduler::Candidate",
+            "scheduler::Consideration",
             "scheduler::HashTable",
             "scheduler::HashedServer",
             "scheduler::SchedulerKind",
@@ -266,6 +290,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "control",
             "control::status",
             "doctor",
+            "explain::FRAMES_MAX",
             "io::PortCapabilities",
             "io::sharing::Sharing",
             "ipvsadm",

@@ -12,6 +12,7 @@
     reason = "clippy takes functions that tests call for no part of them"
 )]
 
+mod asked;
 mod decode;
 mod document;
 #[cfg(feature = "dpdk")]
@@ -19,6 +20,7 @@ mod document;
 #[path = "../dpdk/support.rs"]
 mod dpdk_support;
 mod drops;
+mod explain;
 mod facts;
 mod fragments;
 mod fragments_ipv6;

@@ -1,70 +1,22 @@
 //! Settings that are made at run time, over the queue of the control socket.
 
-use crossbeam::channel::{Sender, bounded};
 use pointsman::{
-    clock::Ticks,
-    config::Config,
     control::{
         command::{Command, CommandError},
-        socket::ControlRequest,
         status::{Request, Response, SettingsStatus},
     },
-    director::assemble,
-    io::mem::MemNetwork,
     service::{Timeouts, Tunables},
-    worker::WorkerQueues,
 };
 
 use crate::{
+    asked::Asked,
     frames::{ACK, tcp},
-    lab::{Lab, Setup, config, descriptions, materials, web},
+    lab::{Setup, web},
 };
-
-/// A director that can be asked, and its configuration.
-struct Asked {
-    lab: Lab,
-    requests: Sender<ControlRequest>,
-    config: Config,
-}
 
 impl Asked {
     fn start() -> Self {
-        let setup = Setup::default();
-        let config = config(&setup);
-        let network = MemNetwork::new(
-            descriptions(&config, setup.capabilities),
-            setup.workers,
-            setup.packets,
-        );
-        let (receive, transmit) = network.queues(0);
-        let queues = WorkerQueues {
-            receive,
-            transmit,
-            pool: network.pool(),
-        };
-        let mut materials = materials(network.ports(), vec![queues], network.pool());
-        let (requests, receiver) = bounded(1);
-        materials.requests = receiver;
-        let director = assemble(config.clone(), materials, Ticks::ZERO).unwrap();
-        let mut lab = Lab {
-            network,
-            director,
-            now: Ticks::ZERO,
-        };
-        lab.settle();
-        Self {
-            lab,
-            requests,
-            config,
-        }
-    }
-
-    fn ask(&mut self, request: Request) -> Response {
-        let (reply, answer) = bounded(1);
-        let request = ControlRequest { request, reply };
-        self.requests.send(request).unwrap();
-        self.lab.settle();
-        answer.try_recv().unwrap()
+        Self::with(&Setup::default())
     }
 
     fn settings(&mut self, request: Request) -> SettingsStatus {

@@ -259,7 +259,7 @@ fn an_endless_request_is_cut_off() {
     // The director may close while we are still writing.
     let _ = stream.write_all(&vec![b'x'; REQUEST_LEN_MAX + 20_000]);
     let answer = answer_on(stream);
-    assert!(answer.contains("longer than 65536 bytes"), "{answer}");
+    assert!(answer.contains("longer than 1048576 bytes"), "{answer}");
 }
 
 #[test]
