@@ -11,6 +11,7 @@ mod dpdk_next;
 mod machine;
 mod pktgen;
 mod test_sh;
+mod vm_lab;
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -396,52 +397,6 @@ fn setup_takes_a_quarter_of_free_memory_at_most_for_hugepages() {
     assert_eq!(machine.read(ALL_PAGES), "300");
     machine.run("setup.sh", &["--undo"]).ok();
     assert_eq!(machine.read(ALL_PAGES), "3");
-}
-
-#[test]
-fn vm_lab_dry_run_fetches_nothing() {
-    let machine = Machine::new();
-    machine.stub("apt-get", "exit 1");
-    let cache = machine.path("cache");
-    let variables = [("POINTSMAN_VM_LAB", cache.to_str().unwrap())];
-    let out = machine
-        .run_with(
-            "vm-lab.sh",
-            &["--dry-run", "--nic", "igb", "--iommu", "none"],
-            &variables,
-        )
-        .ok();
-    assert!(out.contains("would get QEMU"), "{out}");
-    assert!(out.contains("--nic igb --iommu none"), "{out}");
-    assert_eq!(machine.calls(), "");
-    assert!(!machine.exists("cache"));
-}
-
-#[test]
-fn vm_lab_without_a_mirror_is_skipped_and_says_why() {
-    let machine = Machine::new();
-    machine.stub("apt-get", "exit 1");
-    let cache = machine.path("cache");
-    let variables = [("POINTSMAN_VM_LAB", cache.to_str().unwrap())];
-    let out = machine.run_with("vm-lab.sh", &[], &variables).ok();
-    assert!(
-        out.ends_with(
-            "skipped: vm-lab: the package lists cannot be fetched\n\
-             0 passed, 0 failed, 1 skipped\n"
-        ),
-        "{out}"
-    );
-}
-
-#[test]
-fn vm_lab_refuses_nics_that_it_does_not_have() {
-    for arguments in [["--nic", "mlx5"], ["--iommu", "amd"], ["--nic", "--keep"]] {
-        assert_eq!(
-            Machine::new().run("vm-lab.sh", &arguments).code,
-            Some(2),
-            "{arguments:?}"
-        );
-    }
 }
 
 #[test]
