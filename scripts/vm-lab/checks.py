@@ -182,6 +182,7 @@ def flows(case):
     )
     if case.nic.spreads:
         expect(all(received), f"a queue got nothing: {received}")
+    check_connections(case, clients, opening)
     print(f"    workers received {received}")
 
 

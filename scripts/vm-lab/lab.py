@@ -8,12 +8,13 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from checks import CHECKS, OWNER_CHECKS, Case, Failed, expect
 from director import HUGEPAGES, Director
 from frames import NEIGHBORS
-from machine import LabError, Machine
+from machine import LabError, Machine, NotStarted, QemuAborted
 from wire import Wire
 
 
@@ -104,29 +105,39 @@ def input_line(prompt):
 
 
 class Report:
-    def __init__(self):
-        self.passed = self.failed = self.skipped = 0
+    """What became of each check, by its name. One that is done once more, on a
+    machine that was started once more, counts once."""
 
-    def run(self, name, action, *arguments):
+    def __init__(self):
+        self.results = {}
+
+    def run(self, machine, name, action, *arguments):
         """Returns whether the check passed."""
         started = time.monotonic()
         try:
             action(*arguments)
         except (Failed, AssertionError) as failure:
-            self.failed += 1
-            print(f"failed: vm-lab {name}: {failure}", flush=True)
+            # What a machine that is no more left out is no failure.
+            machine.must_run()
+            self.fail(name, failure)
             return False
-        self.passed += 1
+        except OSError:
+            machine.must_end()
+        # What failed before is not mended by passing.
+        self.results.setdefault(name, "passed")
         print(f"ok: vm-lab {name} ({time.monotonic() - started:.1f} s)", flush=True)
         return True
 
     def fail(self, name, why):
-        self.failed += 1
+        self.results[name] = "failed"
         print(f"failed: vm-lab {name}: {why}", flush=True)
 
     def skip(self, name, why):
-        self.skipped += 1
+        self.results[name] = "skipped"
         print(f"skipped: vm-lab {name}: {why}", flush=True)
+
+    def count(self, result):
+        return sum(1 for each in self.results.values() if each == result)
 
 
 class Lab:
@@ -141,10 +152,10 @@ class Lab:
             self.run_machines()
         except TimeIsOver as error:
             self.report.fail("the rest", error)
-        report = self.report
         print(f"the lab took {time.monotonic() - self.started:.0f} s")
-        print(f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped")
-        return report.failed == 0
+        results = ("passed", "failed", "skipped")
+        print(", ".join(f"{self.report.count(result)} {result}" for result in results))
+        return self.report.count("failed") == 0
 
     def run_machines(self):
         wanted = [nic for nic in NICS if not self.options.nic or nic.name in self.options.nic]
@@ -159,12 +170,24 @@ class Lab:
             if self.is_late():
                 self.report.skip(kind, TOO_SLOW)
                 continue
-            if not present:
-                continue
+            if present:
+                self.run_machine(iommu, kind, present)
+
+    def run_machine(self, iommu, kind, nics):
+        """Where QEMU aborts or does not get the machine up, it is started once
+        more, and goes on with the NIC that was not done."""
+        done = []
+        for tries_left in (1, 0):
             try:
-                self.boot(iommu, kind, present)
+                self.boot(iommu, kind, nics, done)
+            except (QemuAborted, NotStarted) as error:
+                if tries_left:
+                    print(f"the machine {kind} is started once more: {error}", flush=True)
+                    continue
+                self.report.fail(kind, f"this is the second start, and that is enough: {error}")
             except LabError as error:
                 self.report.fail(kind, error)
+            return
 
     def is_late(self):
         return not self.options.keep and time.monotonic() - self.started > NIC_BEGUN_SECONDS
@@ -175,7 +198,7 @@ class Lab:
         )
         return answer.returncode == 0
 
-    def boot(self, iommu, kind, nics):
+    def boot(self, iommu, kind, nics, done):
         def devices(folder):
             words = [word for nic in nics for word in nic.arguments(folder, iommu)]
             return words + (SHARED_GROUP if iommu else [])
@@ -183,25 +206,31 @@ class Lab:
         started = time.monotonic()
         with Machine(self.root, self.cache, iommu, devices) as machine:
             print(f"machine {kind}: up after {time.monotonic() - started:.1f} s", flush=True)
-            self.report.run(f"{kind}: hugepages are reserved", self.reserve_hugepages, machine)
+            check = partial(self.report.run, machine)
+            check(f"{kind}: hugepages are reserved", self.reserve_hugepages, machine)
             refusals = self.shared_group_is_refused if iommu else self.vfio_is_refused
-            self.report.run(f"{kind}: what is refused", refusals, machine, nics)
+            check(f"{kind}: what is refused", refusals, machine, nics)
             for nic in nics:
-                name = f"{nic.name} {kind}"
-                if self.is_late():
-                    self.report.skip(name, TOO_SLOW)
-                    continue
-                driver = "vfio-pci" if iommu else "uio_pci_generic"
-                # Who owns a flow has to do with how it is spread, and not with
-                # the IOMMU.
-                checks = CHECKS
-                if nic.spreads or iommu and nic.workers > 1:
-                    checks = CHECKS + OWNER_CHECKS
-                try:
-                    self.test(machine, nic, name, driver, checks, nic is nics[-1])
-                except LabError as error:
-                    self.report.fail(name, error)
-            self.report.run(f"{kind}: hugepages are given back", self.release_hugepages, machine)
+                if nic not in done:
+                    self.test_unless_late(machine, nic, iommu, f"{nic.name} {kind}", nics)
+                    done.append(nic)
+            check(f"{kind}: hugepages are given back", self.release_hugepages, machine)
+
+    def test_unless_late(self, machine, nic, iommu, name, nics):
+        if self.is_late():
+            self.report.skip(name, TOO_SLOW)
+            return
+        driver = "vfio-pci" if iommu else "uio_pci_generic"
+        # Who owns a flow has to do with how it is spread, and not with the IOMMU.
+        checks = CHECKS
+        if nic.spreads or iommu and nic.workers > 1:
+            checks = CHECKS + OWNER_CHECKS
+        try:
+            self.test(machine, nic, name, driver, checks, nic is nics[-1])
+        except QemuAborted:
+            raise
+        except LabError as error:
+            self.report.fail(name, error)
 
     def script(self, machine, *words):
         return machine.run(f"cd {self.root} && scripts/" + " ".join(words))
@@ -248,19 +277,20 @@ class Lab:
     def test(self, machine, nic, name, driver, checks, is_last):
         wire = Wire(machine.folder, nic.wire_name, NEIGHBORS)
         director = Director(machine, self.options.director, nic.address, nic.workers)
+        check = partial(self.report.run, machine)
         try:
             machine.run(f"modprobe {nic.kernel_driver}")
-            if not self.report.run(f"{name}: bind", self.bind, machine, nic, driver):
+            if not check(f"{name}: bind", self.bind, machine, nic, driver):
                 return
             director.write_config()
-            self.report.run(f"{name}: start", director.start)
+            check(f"{name}: start", director.start)
             case = Case(nic, director, wire)
-            for check in checks:
-                self.report.run(f"{name}: {check.__name__.replace('_', ' ')}", check, case)
+            for one in checks:
+                check(f"{name}: {one.__name__.replace('_', ' ')}", one, case)
             if self.options.keep and is_last:
                 self.take_commands(machine, director)
-            self.report.run(f"{name}: stop", self.stop, director)
-            self.report.run(f"{name}: restore", self.restore, machine, nic)
+            check(f"{name}: stop", self.stop, director)
+            check(f"{name}: restore", self.restore, machine, nic)
         finally:
             wire.close()
             if director.started and director.code() is None:

@@ -49,7 +49,11 @@ class Wire:
         mac = bytes.fromhex(mac.replace(":", ""))
         answer = frame[6:12] + mac + b"\x08\x06" + ARP_HEADER[:7] + b"\x02" + mac + wanted + asker
         self.arp_answers += 1
-        self.send(answer)
+        try:
+            self.send(answer)
+        except OSError:
+            # The machine is gone, which whoever waits for frames finds out.
+            pass
 
     def send(self, frame):
         # Shorter ones do not exist on Ethernet.
