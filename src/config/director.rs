@@ -255,7 +255,7 @@ const FILE_PREFIX_DEFAULT: &str = "pointsman";
 const CONNECTIONS_MAX_RANGE: std::ops::RangeInclusive<u64> = 1024..=100_000_000;
 const TEMPLATES_MAX_DEFAULT: u32 = 131_072;
 const TEMPLATES_MAX_RANGE: std::ops::RangeInclusive<u32> = 1024..=67_108_864;
-const CONNECTIONS_UNIT: &str = " (connections of each worker, about 153 bytes each)";
+const CONNECTIONS_UNIT: &str = " (connections of each worker, about 157 bytes each)";
 const MEMORY_MIB_RANGE: std::ops::RangeInclusive<u32> = 64..=1_048_576;
 const TIMEOUT_UNIT: &str = " seconds (31 days)";
 /// `RTE_MAX_LCORE` of DPDK's default build, one of which is the management

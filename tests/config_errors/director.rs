@@ -108,7 +108,7 @@ device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
         r"
-director.toml:2: `connections_max` is 100; write a whole number from 1024 to 100000000 (connections of each worker, about 153 bytes each)
+director.toml:2: `connections_max` is 100; write a whole number from 1024 to 100000000 (connections of each worker, about 157 bytes each)
     connections_max = 100
                       ^^^
 ",
@@ -127,7 +127,7 @@ device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
         r"
-director.toml:2: `connections_max` is 1000000000; write a whole number from 1024 to 100000000 (connections of each worker, about 153 bytes each)
+director.toml:2: `connections_max` is 1000000000; write a whole number from 1024 to 100000000 (connections of each worker, about 157 bytes each)
     connections_max = 1_000_000_000
                       ^^^^^^^^^^^^^
 ",
