@@ -7,6 +7,7 @@
 )]
 
 mod bench_sh;
+mod build_pgo;
 mod dpdk_next;
 mod machine;
 mod pktgen;
