@@ -172,26 +172,31 @@ impl Rehearsal {
         let is_opened = self.counters.connections_opened.value() > opened;
         let after = held(&self.pipeline);
         let picked = after.filter(|_| is_opened || before.is_some());
-        let had_template = template
-            .zip(after)
-            .is_some_and(|(template, held)| template.server == held.server);
-        let had_to_pick = !had_template && (is_opened || before.is_none());
         let counted = self
             .packets_to(&servers)
             .into_iter()
             .zip(packets)
             .position(|(now, before)| now > before)
             .and_then(|place| servers.get(place).copied());
+        let server = counted
+            .or(punted_for)
+            .or(picked.map(|held| RealServerIndex(held.server)));
+        let had_template = template
+            .zip(after)
+            .is_some_and(|(template, held)| template.server == held.server);
+        let was_in_vain = matches!(
+            fate,
+            Fate::Punted(PuntReason::NoServer) | Fate::Dropped(DropReason::TableFull)
+        );
+        let had_to_pick = is_opened || before.is_none() && (server.is_some() || was_in_vain);
         Outcome {
             flow,
             service,
             before,
             template,
-            consideration: consideration.filter(|_| had_to_pick),
+            consideration: consideration.filter(|_| had_to_pick && !had_template),
             after,
-            server: counted
-                .or(punted_for)
-                .or(picked.map(|held| RealServerIndex(held.server))),
+            server,
             fate,
         }
     }

@@ -12,6 +12,7 @@
 )]
 
 mod answers;
+mod explain;
 mod few_queues;
 mod forwarding;
 mod ipv6;

@@ -240,6 +240,21 @@ fn the_scheduler_says_what_it_goes_by() {
 }
 
 #[test]
+fn what_opens_no_connection_needs_no_scheduler() {
+    let mut asked = Asked::with(&Setup::default());
+    let packet = asked.explain_one(&tcp(1000, ACK).frame());
+    assert_eq!((packet.scheduling, packet.server), (None, None));
+    // There is none to pick from.
+    asked.lab.delete_server(11);
+    let packet = asked.explain_one(&tcp(1000, SYN).frame());
+    assert!(
+        matches!(&packet.fate, Fate::Punted { reason, .. } if reason == "no_server"),
+        "{packet:?}"
+    );
+    assert_eq!(packet.scheduling.unwrap().candidates, []);
+}
+
+#[test]
 fn a_client_with_a_template_needs_no_scheduler() {
     let mut service = web_service(SchedulerKind::Rr, &[(11, 1), (12, 1)]);
     service.options.persistence = Some(PERSISTENCE);

@@ -133,6 +133,7 @@ fn answers(request: &Request, response: &Response) -> bool {
             | (Request::Neighbors, Response::Neighbors(_))
             | (Request::Routes, Response::Routes(_))
             | (Request::Director, Response::Director(_))
+            | (Request::Explain(_), Response::Explain(_))
             | (Request::Apply(_), Response::Applied | Response::Refused(_))
             | (
                 Request::Settings | Request::SetTunable { .. } | Request::SetTimeouts { .. },

@@ -17,14 +17,14 @@ use super::{
     namespace::{Process, wait_for},
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
 
 /// A running director.
 #[derive(Debug)]
 pub(crate) struct Director {
     process: Process,
     log: PathBuf,
-    socket: PathBuf,
+    pub(crate) socket: PathBuf,
 }
 
 impl Director {

@@ -34,7 +34,7 @@ use super::{
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 pub(crate) const DIRECTOR_WAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(crate) const DIRECTOR_LAN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const CLIENT_WAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
+pub(crate) const CLIENT_WAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 pub(crate) const CLIENT_LAN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 /// The router's address towards the real server behind it.
 const ROUTER_NARROW: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 254);
@@ -324,7 +324,7 @@ impl Lab {
 }
 
 /// Address of a real server.
-pub(super) fn rip(number: u8) -> Ipv4Addr {
+pub(crate) fn rip(number: u8) -> Ipv4Addr {
     if number == BEHIND_ROUTER {
         Ipv4Addr::new(10, 0, 1, 1)
     } else {
