@@ -13,6 +13,7 @@
 )]
 
 mod asked;
+mod changes;
 mod decode;
 mod document;
 #[cfg(feature = "dpdk")]
