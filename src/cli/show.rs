@@ -104,6 +104,8 @@ enum ServicesFormat {
     IpvsadmList,
     /// `ipvsadm -Ln --stats --exact`
     IpvsadmStats,
+    /// `ipvsadm -Ln --rate --exact`
+    IpvsadmRate,
     /// `ipvsadm -Ln --thresholds`
     IpvsadmThresholds,
     /// `ipvsadm -Ln --persistent-conn`
@@ -120,6 +122,7 @@ impl ServicesFormat {
             Self::Ipvsadm => listing::save(services),
             Self::IpvsadmList => list(Columns::Ordinary),
             Self::IpvsadmStats => list(Columns::Statistics),
+            Self::IpvsadmRate => list(Columns::Rates),
             Self::IpvsadmThresholds => list(Columns::Thresholds),
             Self::IpvsadmPersistentConn => list(Columns::PersistentConnections),
             Self::IpvsadmTunInfo => list(Columns::TunnelInfo),
@@ -239,7 +242,7 @@ fn text(response: &Response, what: &What) -> String {
         Response::Director(director) => parts::director(director),
         Response::Settings(settings) => parts::settings(settings),
         // Nothing that is shown is answered so.
-        Response::Applied | Response::Explain(_) => String::new(),
+        Response::Applied | Response::Explain(_) | Response::Statistics { .. } => String::new(),
         Response::Refused(error) => error.to_string(),
         Response::Error(why) => why.clone(),
     }
@@ -262,9 +265,10 @@ fn json(response: &Response) -> serde_json::Result<String> {
         Response::Routes(routes) => serde_json::to_string_pretty(routes),
         Response::Director(director) => serde_json::to_string_pretty(director),
         Response::Settings(settings) => serde_json::to_string_pretty(settings),
-        Response::Applied | Response::Explain(_) | Response::Refused(_) => {
-            serde_json::to_string_pretty(response)
-        }
+        Response::Applied
+        | Response::Explain(_)
+        | Response::Refused(_)
+        | Response::Statistics { .. } => serde_json::to_string_pretty(response),
         Response::Error(why) => serde_json::to_string_pretty(why),
     }
 }

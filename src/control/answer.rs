@@ -61,6 +61,8 @@ impl<D: Driver> Management<D> {
                     continue;
                 }
                 Request::Services => Response::Services(self.service_statuses()),
+                Request::Service(key) => Response::Services(self.one_service(&key)),
+                Request::Statistics => self.all_statistics(),
                 Request::Counters => Response::Counters(self.counter_statuses()),
                 Request::Workers => Response::Workers(self.worker_statuses()),
                 Request::Ports => Response::Ports(self.port_statuses()),
@@ -69,7 +71,10 @@ impl<D: Driver> Management<D> {
                 Request::Director => Response::Director(self.director_status(now)),
                 Request::Settings => Response::Settings(self.settings_status()),
                 Request::Apply(command) => match self.apply(&command) {
-                    Ok(()) => Response::Applied,
+                    Ok(()) => {
+                        self.pace.requested();
+                        Response::Applied
+                    }
                     Err(error) => Response::Refused(error),
                 },
                 Request::SetTunable { name, value } => self.set_tunable(&name, value),
@@ -90,6 +95,12 @@ impl<D: Driver> Management<D> {
             .collect()
     }
 
+    fn one_service(&self, key: &ServiceKey) -> Vec<ServiceStatus> {
+        let service = self.services.service(key);
+        let status = service.map(|service| self.service_status(key, service));
+        status.into_iter().collect()
+    }
+
     fn service_status(&self, key: &ServiceKey, service: &Service) -> ServiceStatus {
         let totals = |index| totals(&self.workers, index);
         ServiceStatus {
@@ -101,6 +112,7 @@ impl<D: Driver> Management<D> {
                 .filter_map(|&index| self.server_status(index))
                 .collect(),
             statistics: self.services.statistics(service, &totals),
+            rates: self.rates.of_service(key),
         }
     }
 
@@ -120,6 +132,7 @@ impl<D: Driver> Management<D> {
             statistics: self
                 .services
                 .server_statistics(index, &|index| totals(&self.workers, index)),
+            rates: self.rates.of_server(index, server.link),
         })
     }
 

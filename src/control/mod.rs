@@ -20,9 +20,11 @@ mod ndp;
 mod neighbors;
 mod network;
 mod outer_sources;
+mod pace;
 mod path_mtu;
 mod publish;
 mod punted;
+mod rates;
 mod reconfigure;
 mod services;
 mod settings;
@@ -47,7 +49,9 @@ use self::{
     duplicate::AddressProbes,
     explain::Explaining,
     network::{LinkChange, Network},
+    pace::Pace,
     punted::HostCounters,
+    rates::RateTable,
     services::Services,
     socket::ControlRequest,
     status::{CounterStatus, ServiceStatus, Statistics},
@@ -77,6 +81,9 @@ pub struct Management<D: Driver> {
     state: Arc<ForwardingState>,
     /// Whether the published state no longer says what it should.
     dirty: bool,
+    /// When the next state may be published.
+    pace: Pace,
+    rates: RateTable,
     /// Whether connections of deleted servers are to be ended at once.
     end_deleted: bool,
     waiting: Waiting<D::Packet>,
@@ -205,6 +212,8 @@ impl<D: Driver> Management<D> {
             pool: parts.pool,
             state: parts.state,
             dirty: true,
+            pace: Pace::default(),
+            rates: RateTable::default(),
             end_deleted: false,
             waiting: Waiting::default(),
             announcements: BTreeSet::new(),
@@ -244,6 +253,9 @@ impl<D: Driver> Management<D> {
                 totals(workers, index)
             })?;
         self.dirty = true;
+        if let Command::Zero(key) = command {
+            self.zero_rates(key.as_ref());
+        }
         let deletes = matches!(
             command,
             Command::DeleteServer(..) | Command::DeleteService(_) | Command::Flush
@@ -268,12 +280,17 @@ impl<D: Driver> Management<D> {
             self.housekept = now;
             self.housekeep(now);
         }
-        busy | self.publish()
+        busy | self.publish(now)
     }
 
     /// Waits until a worker or a client wants something, but not longer than
     /// `timeout`.
     pub fn wait(&self, timeout: Duration) {
+        let timeout = if self.dirty {
+            timeout.min(pace::WAIT_MAX)
+        } else {
+            timeout
+        };
         let mut select = Select::new();
         for worker in &self.workers {
             select.recv(&worker.punts);
@@ -343,6 +360,7 @@ impl<D: Driver> Management<D> {
             .map(|worker| worker.counters.generation.value())
             .min();
         self.dirty |= self.services.free_deleted(oldest.unwrap_or(0));
+        self.estimate_rates(now);
         for worker in &mut self.workers {
             worker.load.sample(&worker.counters);
         }

@@ -9,6 +9,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{Management, outer_sources::Tunnel, services::Server};
 use crate::{
+    clock::Ticks,
     config::Config,
     connection::{StateTimeouts, Templates},
     forwarding::{
@@ -49,15 +50,18 @@ pub(super) fn empty(
 
 impl<D: Driver> Management<D> {
     /// Publishes a new generation when something changed and every worker has
-    /// room for it; until then the change waits. Returns whether it did.
-    pub(super) fn publish(&mut self) -> bool {
+    /// room for it; until then the change waits, and so it does while commands
+    /// stream in ([`Pace`](super::pace::Pace)). Returns whether it did.
+    pub(super) fn publish(&mut self, now: Ticks) -> bool {
         self.collect_retired();
         let has_room =
             |worker: &super::WorkerHandle<_>| worker.requests.len() + 2 <= super::REQUESTS_MAX;
-        if !self.dirty || !self.workers.iter().all(has_room) {
+        let is_held = self.pace.holds(now);
+        if !self.dirty || is_held || !self.workers.iter().all(has_room) {
             return false;
         }
         self.dirty = false;
+        self.pace.published(now);
         self.state = self.next_state();
         for worker in &self.workers {
             // There is room, and nobody else sends.

@@ -267,6 +267,16 @@ impl Services {
             .unwrap_or_default()
     }
 
+    /// What went to all servers since the director started, deleted ones
+    /// included.
+    pub(super) fn all_statistics(&self, totals: ReadTotals<'_>) -> Statistics {
+        (0..)
+            .map(RealServerIndex)
+            .zip(&self.servers)
+            .map(|(index, server)| server.totals(totals(index)))
+            .fold(Statistics::default(), sum)
+    }
+
     /// The slots of services that changed since the last call. Their edits are
     /// to be taken with [`take_edits`](Self::take_edits).
     pub(super) fn take_changed(&mut self) -> Vec<ServiceIndex> {
@@ -611,7 +621,7 @@ fn sum(a: Statistics, b: Statistics) -> Statistics {
 
 /// What was added since `earlier`. Workers count on while this is computed, so
 /// that a later reading may seem the smaller one.
-fn difference(now: Statistics, earlier: Statistics) -> Statistics {
+pub(super) fn difference(now: Statistics, earlier: Statistics) -> Statistics {
     Statistics {
         connections: now.connections.saturating_sub(earlier.connections),
         in_packets: now.in_packets.saturating_sub(earlier.in_packets),

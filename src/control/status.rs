@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod explanation;
+mod statistics;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use self::explanation::{Explanation, Question};
+pub use self::statistics::{Rates, Statistics};
 use super::command::{Command, CommandError};
 use crate::{
     io::{PortCapabilities, PortStatistics},
@@ -64,6 +66,11 @@ pub struct ResponseMessage {
 pub enum Request {
     /// All services with their real servers.
     Services,
+    /// One service with its real servers. Answered as
+    /// [`Services`](Response::Services), without one when there is none.
+    Service(ServiceKey),
+    /// What went through all services together.
+    Statistics,
     /// Connections of all workers.
     Connections {
         /// How many to answer at most.
@@ -118,6 +125,13 @@ pub enum Request {
 pub enum Response {
     /// In order of their keys.
     Services(Vec<ServiceStatus>),
+    /// Of all services together, deleted ones included.
+    Statistics {
+        /// Since the director started, or all counters were zeroed.
+        total: Statistics,
+        /// At present.
+        rates: Rates,
+    },
     /// Up to as many as were asked for.
     Connections {
         /// In no particular order.
@@ -153,22 +167,6 @@ pub enum Response {
     Error(String),
 }
 
-/// What went through a service or to a real server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Statistics {
-    /// Connections opened.
-    pub connections: u64,
-    /// Packets from clients.
-    pub in_packets: u64,
-    /// Bytes of IP packets from clients, without the outer header.
-    pub in_bytes: u64,
-    /// Packets to clients; always 0 in tunnel mode, where real servers answer
-    /// directly.
-    pub out_packets: u64,
-    /// Bytes to clients; always 0 in tunnel mode.
-    pub out_bytes: u64,
-}
-
 /// A virtual service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
@@ -181,6 +179,9 @@ pub struct ServiceStatus {
     pub servers: Vec<ServerStatus>,
     /// What went through it.
     pub statistics: Statistics,
+    /// How much of that it is a second.
+    #[serde(default)]
+    pub rates: Rates,
 }
 
 /// A real server of a virtual service.
@@ -206,6 +207,9 @@ pub struct ServerStatus {
     pub path_mtu: u16,
     /// What went to it.
     pub statistics: Statistics,
+    /// How much of that it is a second.
+    #[serde(default)]
+    pub rates: Rates,
 }
 
 /// Whether packets can be sent to a real server.

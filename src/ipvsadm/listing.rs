@@ -9,7 +9,7 @@ use std::{
 
 use super::Columns;
 use crate::{
-    control::status::{ConnectionStatus, ServerStatus, ServiceStatus, Statistics},
+    control::status::{ConnectionStatus, Rates, ServerStatus, ServiceStatus, Statistics},
     service::{
         GueChecksum, Persistence, Protocol, ServerOptions, ServiceKey, ServiceOptions, Timeouts,
         TunnelKind,
@@ -39,6 +39,8 @@ pub fn services(
         let name = title_of(&service.key);
         if columns == Columns::Statistics {
             statistics_line(&mut text, &name, &service.statistics, exact);
+        } else if columns == Columns::Rates {
+            rates_line(&mut text, &name, &service.rates, exact);
         } else {
             let _ = writeln!(text, "{name} {}", scheduler(service.options));
         }
@@ -242,7 +244,7 @@ pub fn protocol(connection: &ConnectionStatus) -> String {
 }
 
 /// A real server with its port, which is that of the service.
-fn with_port(service: &ServiceKey, server: &ServerStatus) -> SocketAddr {
+pub(super) fn with_port(service: &ServiceKey, server: &ServerStatus) -> SocketAddr {
     SocketAddr::new(server.key.address, service.l4_port())
 }
 
@@ -303,9 +305,10 @@ fn server_line(
                 "{name} Tunnel  {weight:<6} {active:<10} {inactive:<10}"
             )
         }
-        Columns::Statistics | Columns::Rates => {
+        Columns::Statistics => {
             return statistics_line(text, &name, &server.statistics, exact);
         }
+        Columns::Rates => return rates_line(text, &name, &server.rates, exact),
         Columns::Thresholds => writeln!(
             text,
             "{name} {upper_threshold:<10} {lower_threshold:<10} {active:<10} {inactive:<10}"
@@ -330,8 +333,31 @@ fn statistics_line(text: &mut String, name: &str, statistics: &Statistics, exact
         in_bytes,
         out_bytes,
     } = *statistics;
+    let numbers = [connections, in_packets, out_packets, in_bytes, out_bytes];
+    numbers_line(text, name, numbers, exact);
+}
+
+fn rates_line(text: &mut String, name: &str, rates: &Rates, exact: bool) {
+    let Rates {
+        connections_per_s,
+        in_packets_per_s,
+        out_packets_per_s,
+        in_bytes_per_s,
+        out_bytes_per_s,
+    } = *rates;
+    let numbers = [
+        connections_per_s,
+        in_packets_per_s,
+        out_packets_per_s,
+        in_bytes_per_s,
+        out_bytes_per_s,
+    ];
+    numbers_line(text, name, numbers, exact);
+}
+
+fn numbers_line(text: &mut String, name: &str, numbers: [u64; 5], exact: bool) {
     let _ = write!(text, "{name:<33}");
-    for number in [connections, in_packets, out_packets, in_bytes, out_bytes] {
+    for number in numbers {
         let _ = if exact {
             write!(text, " {number:>8}")
         } else {
@@ -368,7 +394,7 @@ fn hexadecimal(address: SocketAddr) -> String {
 /// The version of IPVS that is followed, and the size of the kernel's hash
 /// table as it is unless changed: nothing here is of that size, but programs
 /// that read such lists look for the line.
-const TITLE: &str = "IP Virtual Server version 1.2.1 (size=4096)\n";
+pub(super) const TITLE: &str = "IP Virtual Server version 1.2.1 (size=4096)\n";
 
 #[cfg(test)]
 mod tests;

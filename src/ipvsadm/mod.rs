@@ -11,6 +11,7 @@
 mod arguments;
 mod invocation;
 pub mod listing;
+pub mod proc_files;
 pub mod rules;
 
 pub use self::{

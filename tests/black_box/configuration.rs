@@ -7,7 +7,7 @@ use pointsman::{
     config::{RouteAction, RouteConfig},
     control::{
         command::{Command, CommandError},
-        status::{NextHopStatus, ServerStatus, ServiceStatus, Statistics},
+        status::{NextHopStatus, Rates, ServerStatus, ServiceStatus, Statistics},
     },
     ipvsadm::listing,
     service::{
@@ -267,12 +267,14 @@ impl Service {
             overloaded: false,
             next_hop: NextHopStatus::NoRoute,
             path_mtu: 0,
+            rates: Rates::default(),
             statistics: Statistics::default(),
         };
         ServiceStatus {
             key: self.key,
             options: self.options,
             servers: servers.iter().map(server).collect(),
+            rates: Rates::default(),
             statistics: Statistics::default(),
         }
     }

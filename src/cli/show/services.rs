@@ -161,7 +161,7 @@ pub(super) fn connections(connections: &[ConnectionStatus], total: u64, truncate
 mod tests {
     use super::*;
     use crate::{
-        control::status::Statistics,
+        control::status::{Rates, Statistics},
         scheduler::SchedulerKind,
         service::{GueChecksum, Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions},
         wire::ethernet::MacAddr,
@@ -182,6 +182,7 @@ mod tests {
             overloaded: false,
             next_hop,
             path_mtu: 1500,
+            rates: Rates::default(),
             statistics: Statistics {
                 connections: 99,
                 in_packets: 12_345_678,
@@ -229,6 +230,7 @@ mod tests {
                 with_tunnel(server("10.0.0.2", 0, resolved())),
                 server("10.0.0.1", 1, resolved()),
             ],
+            rates: Rates::default(),
             statistics: Statistics::default(),
         };
         assert_eq!(services(&[service]), SERVICES);
@@ -256,6 +258,7 @@ TCP  192.0.2.10:80 wlc                                 0       0      0 B
             },
             options: ServiceOptions::from(SchedulerKind::Wlc),
             servers: vec![server("2001:db8:2::11", 1, unresolved)],
+            rates: Rates::default(),
             statistics: Statistics::default(),
         };
         let text = services(&[service]);

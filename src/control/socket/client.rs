@@ -125,7 +125,10 @@ fn exchange(path: &Path, request: &Request) -> io::Result<Line> {
 fn answers(request: &Request, response: &Response) -> bool {
     matches!(
         (request, response),
-        (Request::Services, Response::Services(_))
+        (
+            Request::Services | Request::Service(_),
+            Response::Services(_)
+        ) | (Request::Statistics, Response::Statistics { .. })
             | (Request::Connections { .. }, Response::Connections { .. })
             | (Request::Counters, Response::Counters(_))
             | (Request::Workers, Response::Workers(_))

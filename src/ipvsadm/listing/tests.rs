@@ -34,6 +34,7 @@ fn server(
         overloaded: false,
         next_hop: NextHopStatus::NoRoute,
         path_mtu: 0,
+        rates: Rates::default(),
         statistics: Statistics {
             connections,
             in_packets,
@@ -60,12 +61,14 @@ fn recorded_services() -> Vec<ServiceStatus> {
                 one_packet: true,
                 ..ServiceOptions::from(SchedulerKind::Rr)
             },
+            rates: Rates::default(),
             statistics: statistics([3, 3, 180]),
             servers: vec![server("10.0.0.12", (1, 0, 0), (0, 0), [3, 3, 0, 180, 0])],
         },
         ServiceStatus {
             key: service_key(Protocol::Tcp, "198.51.100.10:80"),
             options: ServiceOptions::from(SchedulerKind::Wlc),
+            rates: Rates::default(),
             statistics: statistics([6, 13, 2020]),
             servers: vec![
                 server("10.0.0.13", (0, 0, 0), (0, 0), [0; 5]),
@@ -222,6 +225,7 @@ fn tunnels_are_listed_and_saved_as_recorded() {
     let listed = ServiceStatus {
         key: service_key(Protocol::Tcp, "198.51.100.10:443"),
         options: ServiceOptions::from(SchedulerKind::Rr),
+        rates: Rates::default(),
         statistics: Statistics::default(),
         servers: vec![
             with("10.0.0.13", gue(GueChecksum::Remote)),
@@ -328,6 +332,7 @@ fn services_by_mark_are_named_as_recorded() {
         key: ServiceKey::Mark { fwmark, ipv6 },
         options: ServiceOptions::from(scheduler),
         servers: vec![server(rip, (weight, 0, 0), (0, 0), [0; 5])],
+        rates: Rates::default(),
         statistics: Statistics::default(),
     };
     let network = ServiceStatus {
@@ -383,6 +388,7 @@ fn saved_services_say_that_their_outer_sources_are_left_out() {
             outer_source: Some("10.9.0.0/26".parse().unwrap()),
             ..ServiceOptions::from(SchedulerKind::Rr)
         },
+        rates: Rates::default(),
         statistics: Statistics::default(),
         servers: Vec::new(),
     };

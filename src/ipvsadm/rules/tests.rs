@@ -2,7 +2,7 @@ use proptest::{collection::btree_map, prelude::*};
 
 use super::*;
 use crate::{
-    control::status::{NextHopStatus, ServerStatus, ServiceStatus, Statistics},
+    control::status::{NextHopStatus, Rates, ServerStatus, ServiceStatus, Statistics},
     ipvsadm::listing::save,
     scheduler::{SchedulerFlags, SchedulerKind},
     service::{ClientMask, GueChecksum, PERSISTENCE_S_MAX, Persistence, Protocol, TunnelKind},
@@ -47,12 +47,14 @@ fn statuses(rules: &Rules) -> Vec<ServiceStatus> {
         overloaded: false,
         next_hop: NextHopStatus::NoRoute,
         path_mtu: 0,
+        rates: Rates::default(),
         statistics: Statistics::default(),
     };
     let service = |rule: &ServiceRule| ServiceStatus {
         key: rule.key,
         options: rule.options,
         servers: rule.servers.iter().rev().map(server).collect(),
+        rates: Rates::default(),
         statistics: Statistics::default(),
     };
     rules.services.iter().map(service).collect()
@@ -281,6 +283,7 @@ fn service() -> impl Strategy<Value = ((Protocol, [u8; 4], u16), ServiceStatus)>
                     overloaded: false,
                     next_hop: NextHopStatus::NoRoute,
                     path_mtu: 0,
+                    rates: Rates::default(),
                     statistics: Statistics::default(),
                 });
                 let service = ServiceStatus {
@@ -290,6 +293,7 @@ fn service() -> impl Strategy<Value = ((Protocol, [u8; 4], u16), ServiceStatus)>
                     },
                     options,
                     servers: servers.collect(),
+                    rates: Rates::default(),
                     statistics: Statistics::default(),
                 };
                 ((protocol, vip, service_port), service)
