@@ -15,7 +15,7 @@ set -euo pipefail
 source "$(dirname "$0")/lib/common.sh"
 
 BUILD_PACKAGES=(build-essential clang dpdk dpdk-dev libclang-dev libdpdk-dev pkg-config)
-TEST_PACKAGES=(curl ethtool iproute2 lua5.4 nginx-light procps python3-pip python3-scapy shellcheck tcpdump
+TEST_PACKAGES=(curl ethtool iproute2 ipvsadm keepalived lua5.4 nginx-light procps python3-pip python3-scapy shellcheck tcpdump
     tshark wrk)
 # Client library of TRex, which Debian has not; tests of its profiles load it.
 TREX_CLIENT=lbr-trex-client==3.4.0

@@ -9,6 +9,7 @@
 mod bench_sh;
 mod build_pgo;
 mod dpdk_next;
+mod install;
 mod machine;
 mod pktgen;
 mod test_sh;
