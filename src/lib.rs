@@ -28,6 +28,7 @@ pub mod io;
 pub mod ipvsadm;
 pub mod memory;
 pub mod neighbor;
+pub mod netlink;
 pub mod pipeline;
 pub mod pktgen;
 pub mod prefixes;

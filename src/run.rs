@@ -26,7 +26,7 @@ use crate::{
     config::{self, Config, ConfigErrors, Device, Files, IdlePolicy, Loaded, Machine, PortConfig},
     control::{
         Management, ProcessInfo,
-        socket::{BindError, ControlRequest, ControlSocket},
+        socket::{BindError, ControlRequest, ControlSocket, NetlinkSocket},
     },
     director::{AssemblyError, Director, Materials, assemble},
     io::{
@@ -84,6 +84,10 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
     // First of all, so that a second director on the same socket touches no
     // port.
     let socket = ControlSocket::bind(&config.director.control_socket)?;
+    let netlink_socket = NetlinkSocket::bind(
+        &config.director.netlink_socket,
+        config.director.netlink_group.as_deref(),
+    )?;
     let clock = MonotonicClock::start();
 
     let eal = Eal::start(&EalArguments::new(&config))?;
@@ -98,6 +102,7 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
     };
     let idle = idle_policy(&config);
     let cores = config.director.worker_cores.clone();
+    let netlink_thread = netlink_socket.spawn(requests_in.clone())?;
     let socket_thread = socket.spawn(requests_in)?;
     let materials = materials(ports, pool, cores.len(), requests, info);
     let Director {
@@ -121,6 +126,7 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
         &threads,
     );
     log::info!("stopping");
+    drop(netlink_thread);
     drop(socket_thread);
     threads.join();
     summarize(&management);

@@ -19,6 +19,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("connections_max", a.connections_max != b.connections_max),
         ("templates_max", a.templates_max != b.templates_max),
         ("control_socket", a.control_socket != b.control_socket),
+        ("netlink_socket", a.netlink_socket != b.netlink_socket),
+        ("netlink_group", a.netlink_group != b.netlink_group),
     ];
     let (a, b) = (&old.eal, &new.eal);
     let eal = [

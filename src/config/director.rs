@@ -1,7 +1,7 @@
 //! `[director]` and `[eal]`.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
@@ -29,6 +29,8 @@ pub(super) fn read_director(
         connections_max: CONNECTIONS_MAX_DEFAULT,
         templates_max: TEMPLATES_MAX_DEFAULT,
         control_socket: PathBuf::from(CONTROL_SOCKET_DEFAULT),
+        netlink_socket: netlink_socket_beside(Path::new(CONTROL_SOCKET_DEFAULT)),
+        netlink_group: None,
         timeouts: Timeouts::default(),
         tunables: Tunables::default(),
         icmp_rate_per_s: ICMP_RATE_DEFAULT,
@@ -61,9 +63,7 @@ pub(super) fn read_director(
     if let Some(max) = table.number("templates_max", TEMPLATES_MAX_RANGE, "", findings) {
         director.templates_max = max.into_inner();
     }
-    if let Some(path) = table.parsed("control_socket", parse_socket_path, findings) {
-        director.control_socket = path.into_inner();
-    }
+    read_sockets(&table, &mut director, findings);
     if let Some(rate) = table.number(
         "icmp_rate_per_s",
         0..=u32::MAX,
@@ -217,11 +217,37 @@ fn read_tunables(table: &TableReader<'_, '_>, findings: &mut Findings<'_>) -> Tu
     tunables
 }
 
-fn parse_socket_path(text: &str) -> Result<PathBuf, Problem> {
+fn read_sockets(
+    table: &TableReader<'_, '_>,
+    director: &mut DirectorConfig,
+    findings: &mut Findings<'_>,
+) {
+    let path_of = |key| move |text: &str| parse_socket_path(text, key);
+    if let Some(path) = table.parsed(CONTROL_SOCKET, path_of(CONTROL_SOCKET), findings) {
+        director.control_socket = path.into_inner();
+    }
+    director.netlink_socket = table
+        .parsed(NETLINK_SOCKET, path_of(NETLINK_SOCKET), findings)
+        .map_or_else(
+            || netlink_socket_beside(&director.control_socket),
+            Spanned::into_inner,
+        );
+    let group = |text: &str| parse_name(text, "group");
+    director.netlink_group = table
+        .parsed("netlink_group", group, findings)
+        .map(Spanned::into_inner);
+}
+
+/// `netlink_socket` when the file does not say.
+fn netlink_socket_beside(control_socket: &Path) -> PathBuf {
+    control_socket.with_file_name("ipvs.sock")
+}
+
+fn parse_socket_path(text: &str, key: &'static str) -> Result<PathBuf, Problem> {
     if text.starts_with('/') && text.len() <= SOCKET_PATH_LEN_MAX && !text.contains('\0') {
         Ok(PathBuf::from(text))
     } else {
-        Err(Problem::BadSocketPath(text.to_owned()))
+        Err(Problem::BadSocketPath(key, text.to_owned()))
     }
 }
 
@@ -245,6 +271,9 @@ fn reserved(argument: &str) -> Option<&'static str> {
 
 /// `connections_max` when the file does not say.
 pub(super) const CONNECTIONS_MAX_DEFAULT: usize = 1_000_000;
+const CONTROL_SOCKET: &str = "control_socket";
+const NETLINK_SOCKET: &str = "netlink_socket";
+
 /// `control_socket` when the file does not say: where clients look too.
 pub const CONTROL_SOCKET_DEFAULT: &str = "/run/pointsman/control.sock";
 

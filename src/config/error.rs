@@ -363,11 +363,9 @@ pub enum Problem {
         /// What it names.
         what: &'static str,
     },
-    /// The control socket is not an absolute path.
-    #[error(
-        "`control_socket` is \"{0}\"; write a path that begins with / and has at most 107 bytes"
-    )]
-    BadSocketPath(String),
+    /// A socket is not at an absolute path: its key, and what the file has.
+    #[error("`{0}` is \"{1}\"; write a path that begins with / and has at most 107 bytes")]
+    BadSocketPath(&'static str, String),
     /// An EAL argument that another key stands for.
     #[error(
         "`extra_arguments` cannot hold {argument}, which the director sets itself; write {instead}"

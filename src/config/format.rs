@@ -71,6 +71,8 @@ pub(super) static DIRECTOR: TableFormat = TableFormat {
         key("connections_max", "1_000_000"),
         key("templates_max", "131_072"),
         key("control_socket", "\"/run/pointsman/control.sock\""),
+        key("netlink_socket", "\"/run/pointsman/ipvs.sock\""),
+        key("netlink_group", "\"lvs\""),
         key("icmp_rate_per_s", "1000"),
         key("services_file", "\"services.rules\""),
         key("timeouts", "[director.timeouts]"),

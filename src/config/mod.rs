@@ -265,6 +265,10 @@ pub struct DirectorConfig {
     pub templates_max: u32,
     /// `control_socket`
     pub control_socket: PathBuf,
+    /// `netlink_socket`: where `ipvsadm` and `keepalived` are answered.
+    pub netlink_socket: PathBuf,
+    /// `netlink_group`: who may use it besides root, by name or number.
+    pub netlink_group: Option<String>,
     /// `[director.timeouts]`
     pub timeouts: Timeouts,
     /// `[director.ipvs]`: the kernel's settings under their own names.

@@ -12,6 +12,7 @@
 
 mod client;
 mod file;
+mod netlink;
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -27,13 +28,15 @@ use std::{
 
 use crossbeam::channel::{self, Sender};
 use log::{debug, warn};
-use rustix::net::Shutdown;
+use rustix::{fs::Mode, net::Shutdown};
 use serde::{Deserialize, de::DeserializeOwned};
+use socket2::Type;
 
-use self::file::SocketFile;
+use self::file::{Kind, SocketFile};
 pub use self::{
     client::{QueryError, query},
     file::BindError,
+    netlink::{NetlinkSocket, NetlinkSocketHandle},
 };
 use super::status::{
     CONNECTIONS_SHOWN_MAX, PROTOCOL_VERSION, Request, RequestMessage, Response, ResponseMessage,
@@ -82,7 +85,12 @@ impl ControlSocket {
     /// When another director runs on this path, when something else stands
     /// there, or when the system refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let (listener, file) = SocketFile::create(path)?;
+        let kind = Kind {
+            key: "control_socket",
+            socket_type: Type::STREAM,
+            mode: Mode::RUSR | Mode::WUSR,
+        };
+        let (listener, file) = SocketFile::create(path, kind)?;
         Ok(Self { listener, file })
     }
 

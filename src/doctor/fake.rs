@@ -144,6 +144,8 @@ pub(super) fn config() -> Config {
             connections_max: 1_000_000,
             templates_max: 1024,
             control_socket: PathBuf::from("/nonexistent/control.sock"),
+            netlink_socket: PathBuf::from("/nonexistent/ipvs.sock"),
+            netlink_group: None,
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),
             icmp_rate_per_s: 1000,

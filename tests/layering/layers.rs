@@ -190,6 +190,18 @@ pub(crate) const LAYERS: &[Layer] = &[
             "service",
         ],
     ),
+    // What ipvsadm and keepalived say, and what they are told.
+    core(
+        "netlink",
+        &[
+            "control::command",
+            "control::status",
+            "ipvsadm",
+            "scheduler::SchedulerFlags",
+            "scheduler::SchedulerKind",
+            "service",
+        ],
+    ),
     // Reads its file, and which cores there are.
     shell(
         "config",
@@ -224,6 +236,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "io",
             "ipvsadm",
             "neighbor",
+            "netlink",
             "pipeline",
             "prefixes",
             "route",

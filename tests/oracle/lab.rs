@@ -274,6 +274,8 @@ fn config_of(network: &Network) -> Config {
             connections_max: CONNECTIONS_MAX,
             templates_max: TEMPLATES_MAX,
             control_socket: "oracle.sock".into(),
+            netlink_socket: "ipvs.sock".into(),
+            netlink_group: None,
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),
             icmp_rate_per_s: 0,

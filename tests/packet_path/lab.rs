@@ -400,6 +400,8 @@ pub(crate) fn config(setup: &Setup) -> Config {
             connections_max: setup.connections_max,
             templates_max: setup.templates_max,
             control_socket: "lab.sock".into(),
+            netlink_socket: "ipvs.sock".into(),
+            netlink_group: None,
             timeouts: Timeouts::default(),
             tunables: setup.tunables,
             icmp_rate_per_s: setup.icmp_rate_per_s,

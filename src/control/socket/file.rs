@@ -1,4 +1,4 @@
-//! The control socket's place in the file system.
+//! The place of the director's sockets in the file system.
 //!
 //! A lock beside the socket says whether a director runs there. The socket
 //! alone cannot: between "nobody answers" and "removed and made anew" another
@@ -26,24 +26,36 @@ use socket2::{Domain, SockAddr, Socket, Type};
 pub enum BindError {
     /// The lock is held.
     #[error(
-        "another director is running on {}; stop it, or set `control_socket` to another path",
-        .0.display()
+        "another director is running on {}; stop it, or set `{key}` to another path",
+        path.display()
     )]
-    AlreadyRunning(PathBuf),
+    AlreadyRunning {
+        /// The socket.
+        path: PathBuf,
+        /// The key that names it.
+        key: &'static str,
+    },
     /// Somebody listens there without holding the lock.
-    #[error(
-        "another program listens on {}; set `control_socket` to another path",
-        .0.display()
-    )]
-    InUse(PathBuf),
+    #[error("another program listens on {}; set `{key}` to another path", path.display())]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+        /// The key that names it.
+        key: &'static str,
+    },
     /// There is a file of another kind.
     #[error(
-        "{} exists and is no socket; remove it, or set `control_socket` to another path",
-        .0.display()
+        "{} exists and is no socket; remove it, or set `{key}` to another path",
+        path.display()
     )]
-    NotASocket(PathBuf),
+    NotASocket {
+        /// The file.
+        path: PathBuf,
+        /// The key that names it.
+        key: &'static str,
+    },
     /// The system refused.
-    #[error("control socket {}: cannot {action}: {error}", path.display())]
+    #[error("socket {}: cannot {action}: {error}", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
@@ -52,6 +64,17 @@ pub enum BindError {
         /// Why.
         error: io::Error,
     },
+}
+
+/// What kind of socket it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    /// The key of the configuration that names its path.
+    pub(super) key: &'static str,
+    /// Of its messages.
+    pub(super) socket_type: Type,
+    /// Who may connect.
+    pub(super) mode: Mode,
 }
 
 /// The socket's file and its lock, removed when dropped.
@@ -64,7 +87,7 @@ pub(super) struct SocketFile {
 
 impl SocketFile {
     /// Makes the socket at `path` and listens on it.
-    pub(super) fn create(path: &Path) -> Result<(UnixListener, Self), BindError> {
+    pub(super) fn create(path: &Path, kind: Kind) -> Result<(UnixListener, Self), BindError> {
         let failed = |action| {
             let path = path.to_owned();
             move |error: io::Error| BindError::Io {
@@ -74,9 +97,12 @@ impl SocketFile {
             }
         };
         create_parent(path).map_err(failed("create its directory"))?;
-        let lock = Lock::take(path)?;
-        remove_stale(path)?;
-        let listener = listen(path).map_err(failed("listen on it"))?;
+        let lock = Lock::take(path, kind.key)?;
+        remove_stale(path, kind.key)?;
+        let listener = listen(path, kind).map_err(failed("listen on it"))?;
+        // The umask has taken something away.
+        fs::set_permissions(path, Permissions::from_mode(kind.mode.as_raw_mode()))
+            .map_err(failed("open it to others"))?;
         let identity = fs::symlink_metadata(path)
             .map(Identity::of)
             .map_err(failed("look at it"))?;
@@ -96,10 +122,7 @@ impl Drop for SocketFile {
         // Whoever removed our socket and put another one there keeps it.
         let ours = fs::symlink_metadata(&self.path).map(Identity::of).ok() == Some(self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            warn!(
-                "control socket {}: cannot remove it: {error}",
-                self.path.display()
-            );
+            warn!("socket {}: cannot remove it: {error}", self.path.display());
         }
         self.lock.remove_file();
     }
@@ -130,7 +153,7 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(socket_path: &Path) -> Result<Self, BindError> {
+    fn take(socket_path: &Path, key: &'static str) -> Result<Self, BindError> {
         let mut name = OsString::from(socket_path);
         name.push(".lock");
         let path = PathBuf::from(name);
@@ -150,7 +173,10 @@ impl Lock {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(BindError::AlreadyRunning(socket_path.to_owned()));
+                    return Err(BindError::AlreadyRunning {
+                        path: socket_path.to_owned(),
+                        key,
+                    });
                 }
                 Err(error) => return Err(failed(error.into())),
             }
@@ -190,7 +216,7 @@ fn create_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Removes the socket of a director that is dead, which the lock has shown.
-fn remove_stale(path: &Path) -> Result<(), BindError> {
+fn remove_stale(path: &Path, key: &'static str) -> Result<(), BindError> {
     let failed = |error| BindError::Io {
         path: path.to_owned(),
         action: "replace it",
@@ -200,12 +226,18 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(BindError::NotASocket(path.to_owned()));
+            return Err(BindError::NotASocket {
+                path: path.to_owned(),
+                key,
+            });
         }
         Ok(_) => {}
     }
     if is_listened_on(path).map_err(failed)? {
-        return Err(BindError::InUse(path.to_owned()));
+        return Err(BindError::InUse {
+            path: path.to_owned(),
+            key,
+        });
     }
     fs::remove_file(path).map_err(failed)
 }
@@ -226,11 +258,11 @@ fn is_listened_on(path: &Path) -> io::Result<bool> {
     }
 }
 
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+fn listen(path: &Path, kind: Kind) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, kind.socket_type, None)?;
     // Linux gives the file the mode of the unbound socket, so it never exists
     // with a wider one, and the umask of the process need not change.
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::fs::fchmod(&socket, kind.mode)?;
     socket.bind(&SockAddr::unix(path)?)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

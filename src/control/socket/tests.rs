@@ -313,7 +313,7 @@ fn only_the_owner_may_ask() {
 fn a_live_director_is_not_replaced() {
     let director = Director::with_counters(1);
     let error = ControlSocket::bind(&director.path).unwrap_err();
-    assert!(matches!(error, BindError::AlreadyRunning(_)), "{error}");
+    assert!(matches!(error, BindError::AlreadyRunning { .. }), "{error}");
     assert!(
         error
             .to_string()
@@ -344,13 +344,13 @@ fn another_program_s_socket_or_file_is_left_alone() {
     let _other = UnixListener::bind(&path).unwrap();
     assert!(matches!(
         ControlSocket::bind(&path),
-        Err(BindError::InUse(_))
+        Err(BindError::InUse { .. })
     ));
     let path = directory.path().join("file");
     fs::write(&path, "precious").unwrap();
     assert!(matches!(
         ControlSocket::bind(&path),
-        Err(BindError::NotASocket(_))
+        Err(BindError::NotASocket { .. })
     ));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
