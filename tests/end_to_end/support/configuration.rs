@@ -21,6 +21,8 @@ pub(crate) struct Configuration {
     /// Real servers with their weights.
     pub(crate) servers: Vec<(u8, u32)>,
     pub(crate) expire_nodest_conn: bool,
+    /// More keys of `[director]`, a line each.
+    pub(crate) director_keys: &'static str,
     /// Services at VIPs of their own, in 198.18.0.0/16.
     pub(crate) more_services: u16,
     /// Keys of each real server about its tunnel, a line each.
@@ -103,6 +105,7 @@ impl Configuration {
              connections_max = 16384\n\
              control_socket = \"{}\"\n\
              {services_file}\
+             {}\
              [director.ipvs]\n\
              expire_nodest_conn = {}\n\
              [eal]\n\
@@ -111,6 +114,7 @@ impl Configuration {
              file_prefix = \"{}\"\n",
             self.workers,
             lab.socket().display(),
+            self.director_keys,
             self.expire_nodest_conn,
             self.hugepages,
             lab.prefix

@@ -294,6 +294,7 @@ impl Lab {
             vlan: None,
             servers: numbers.map(|number| (number, 1)).collect(),
             expire_nodest_conn: false,
+            director_keys: "",
             more_services: 0,
             tunnel: "",
             in_rules: false,

@@ -8,7 +8,7 @@ mod http;
 mod icmp;
 mod ipv6;
 mod lab;
-mod namespace;
+pub(crate) mod namespace;
 
 pub(crate) use self::{
     capture::{Capture, Frame},

@@ -1,0 +1,139 @@
+//! What the tools make of a director that is gone, stopped or started anew.
+
+use std::{fs, path::Path, process::Command, thread, time::Duration};
+
+use rustix::process::Signal;
+
+use crate::{
+    keepalived::{Keepalived, Site},
+    support::{Lab, Shape, wait_for},
+    tools::{Said, Tools},
+};
+
+#[test]
+fn without_a_director_the_kernel_is_asked() {
+    const NAME: &str = "without_a_director_the_kernel_is_asked";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 0) else {
+        return;
+    };
+    let Some(tools) = Tools::find(NAME, &lab) else {
+        return;
+    };
+    let mut director = lab.start_director(&lab.configuration());
+    assert!(tools.ipvsadm("-Ln").ok().contains("198.51.100.10:80"));
+    let stock = || {
+        let mut command = Command::new("/sbin/ipvsadm");
+        Said::from(lab.client.inside(|| command.arg("-Ln").output().unwrap()))
+    };
+    // Killed, it leaves its socket behind.
+    director.signal(Signal::KILL);
+    director.wait();
+    assert!(tools.socket.exists());
+    assert_eq!(lab.client.inside(|| tools.ipvsadm("-Ln")), stock());
+    fs::remove_file(&tools.socket).unwrap();
+    assert_eq!(lab.client.inside(|| tools.ipvsadm("-Ln")), stock());
+}
+
+#[test]
+fn a_stopped_director_costs_an_error_and_no_more() {
+    const NAME: &str = "a_stopped_director_costs_an_error_and_no_more";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 0) else {
+        return;
+    };
+    let Some(tools) = Tools::find(NAME, &lab) else {
+        return;
+    };
+    let director = lab.start_director(&lab.configuration());
+    let before = tools.ipvsadm("-Sn").ok();
+    director.signal(Signal::STOP);
+    // More of them than can wait to be taken as clients.
+    let said: Vec<Said> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| tools.ipvsadm("-D -t 198.51.100.10:80")))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    director.signal(Signal::CONT);
+    for said in said {
+        assert_ne!(said.code, Some(0), "{said:?}");
+        assert_ne!(said.err, "", "{said:?}");
+    }
+    wait_for("it answers again", || tools.ipvsadm("-Sn").code == Some(0));
+    assert_eq!(tools.ipvsadm("-Sn").ok(), before, "nothing was half done");
+}
+
+/// Processor time of a process and its children that live, in ticks.
+fn ticks(id: u32) -> u64 {
+    let of = |id: &str| {
+        let stat = fs::read_to_string(Path::new("/proc").join(id).join("stat")).unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or_default().to_owned();
+        let mut numbers = fields
+            .split_whitespace()
+            .skip(11)
+            .map(|word| word.parse().unwrap());
+        numbers.next().unwrap_or(0) + numbers.next().unwrap_or(0)
+    };
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    children.split_whitespace().map(of).sum::<u64>() + of(&id.to_string())
+}
+
+#[test]
+fn keepalived_outlives_a_director_and_goes_on_with_the_next() {
+    const NAME: &str = "keepalived_outlives_a_director_and_goes_on_with_the_next";
+    let Some(mut site) = Site::build(NAME, 2) else {
+        return;
+    };
+    let mut director = site.lab.start_director(&site.lab.configuration());
+    site.tools.ipvsadm("-C").ok();
+    let keepalived = Keepalived::start(&site, &site.configuration("", ""));
+    site.wait_for_servers(&[(1, 1), (2, 1)]);
+    director.signal(Signal::KILL);
+    director.wait();
+    // It has something to tell, and nobody listens. Were it to wait for an answer
+    // that cannot come, it would burn a core.
+    site.stop_nginx(2);
+    wait_for("it has noticed", || keepalived.log().contains("error"));
+    let before = ticks(keepalived.id());
+    thread::sleep(Duration::from_secs(2));
+    let burnt = ticks(keepalived.id()) - before;
+    assert!(burnt < 100, "{burnt} of 200 ticks\n{}", keepalived.log());
+    drop(director);
+    fs::remove_file(site.lab.path("director.log")).unwrap();
+    let _director = site.lab.start_director(&site.lab.configuration());
+    // As it was at the end of the one before; keepalived tries again.
+    let service = "-A -t 198.51.100.10:8080 -s rr\n\
+                   -a -t 198.51.100.10:8080 -r 10.0.0.11 -i -w 1\n\
+                   -a -t 198.51.100.10:8080 -r 10.0.0.12 -i -w 1\n";
+    site.tools.restore(service).ok();
+    site.wait_for_servers(&[(1, 1)]);
+    site.start_nginx(2);
+    site.wait_for_servers(&[(1, 1), (2, 1)]);
+    site.stop_nginx(1);
+    site.wait_for_servers(&[(2, 1)]);
+}
+
+#[test]
+fn keepalived_sees_a_stopped_director_through() {
+    const NAME: &str = "keepalived_sees_a_stopped_director_through";
+    let Some(mut site) = Site::build(NAME, 2) else {
+        return;
+    };
+    let director = site.lab.start_director(&site.lab.configuration());
+    site.tools.ipvsadm("-C").ok();
+    let keepalived = Keepalived::start(&site, &site.configuration("", ""));
+    site.wait_for_servers(&[(1, 1), (2, 1)]);
+    director.signal(Signal::STOP);
+    site.stop_nginx(2);
+    wait_for("it has noticed", || keepalived.log().contains("error"));
+    director.signal(Signal::CONT);
+    // What did not go well was not done later behind its back, so that both agree
+    // when it tries again.
+    site.wait_for_servers(&[(1, 1)]);
+    site.start_nginx(2);
+    site.wait_for_servers(&[(1, 1), (2, 1)]);
+    site.stop_nginx(1);
+    site.wait_for_servers(&[(2, 1)]);
+}
