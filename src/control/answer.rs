@@ -51,6 +51,10 @@ impl<D: Driver> Management<D> {
         let mut busy = false;
         while let Ok(ControlRequest { request, reply }) = self.requests.try_recv() {
             busy = true;
+            // Whoever asked has been told that it did not go well.
+            if reply.is_full() {
+                continue;
+            }
             let response = match request {
                 Request::Connections { limit, service } => {
                     self.start_dump(limit, service, reply, now);

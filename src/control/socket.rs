@@ -65,7 +65,8 @@ pub struct ControlRequest {
     /// What it asks.
     pub request: Request,
     /// Takes the answer. It has room for one, so that sending never blocks;
-    /// an error means that the client has gone.
+    /// an error means that the client has gone. When it is full already, nobody
+    /// waits any more, and what was asked is not to be done.
     pub reply: Sender<Response>,
 }
 

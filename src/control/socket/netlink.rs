@@ -361,10 +361,21 @@ impl Director {
         }
         let deadline = Instant::now() + self.timeout;
         let (reply, answer) = channel::bounded(1);
+        let given_up_on = reply.clone();
         let sent = self
             .requests
             .send_deadline(ControlRequest { request, reply }, deadline);
         let answered = sent.ok().and_then(|()| answer.recv_deadline(deadline).ok());
+        if answered.is_none() {
+            // It is not to be done later, behind the client's back. Where there
+            // is an answer by now, it was done just so.
+            let given_up = Response::Error("nobody waits for it any more".to_owned());
+            if given_up_on.try_send(given_up).is_err()
+                && let Ok(response) = answer.try_recv()
+            {
+                return Ok(response);
+            }
+        }
         self.is_stuck = answered.is_none();
         answered.ok_or(Errno::TryAgain)
     }
