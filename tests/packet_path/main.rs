@@ -45,6 +45,7 @@ mod persistence;
 mod properties;
 mod properties_ipv6;
 mod punts;
+mod requests;
 mod schedule_icmp;
 mod sctp;
 mod sent_statistics;
