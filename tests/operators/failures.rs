@@ -1,12 +1,20 @@
 //! What the tools make of a director that is gone, stopped or started anew.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
 use crate::{
     keepalived::{Keepalived, Site},
-    support::{Lab, Shape, wait_for},
+    support::{Configuration, Lab, Shape, wait_for},
     tools::{Said, Tools},
 };
 
@@ -65,6 +73,45 @@ fn a_stopped_director_costs_an_error_and_no_more() {
     assert_eq!(tools.ipvsadm("-Sn").ok(), before, "nothing was half done");
 }
 
+#[test]
+fn with_a_slow_director_what_went_well_is_what_was_done() {
+    const NAME: &str = "with_a_slow_director_what_went_well_is_what_was_done";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 0) else {
+        return;
+    };
+    let Some(tools) = Tools::find(NAME, &lab) else {
+        return;
+    };
+    let director = lab.start_director(&lab.configuration());
+    tools.ipvsadm("-C").ok();
+    tools.ipvsadm("-A -t 198.51.100.10:80 -s rr").ok();
+    let is_over = AtomicBool::new(false);
+    let went_well: Vec<u8> = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                director.signal(Signal::STOP);
+                thread::sleep(Duration::from_millis(100));
+                director.signal(Signal::CONT);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let add = |number: &u8| {
+            let words = format!("-a -t 198.51.100.10:80 -r 10.0.0.{number} -i");
+            tools.ipvsadm(&words).code == Some(0)
+        };
+        let went_well = (1..=40).filter(add).collect();
+        is_over.store(true, Ordering::Relaxed);
+        went_well
+    });
+    assert!(went_well.len() > 5, "{went_well:?}");
+    let mut expected = "-A -t 198.51.100.10:80 -s rr\n".to_owned();
+    for number in went_well {
+        let server = format!("10.0.0.{number}:80 -i -w 1 --tun-type ipip");
+        writeln!(expected, "-a -t 198.51.100.10:80 -r {server}").unwrap();
+    }
+    assert_eq!(tools.ipvsadm("-Sn").ok(), expected);
+}
+
 /// Processor time of a process and its children that live, in ticks.
 fn ticks(id: u32) -> u64 {
     let of = |id: &str| {
@@ -90,6 +137,8 @@ fn keepalived_outlives_a_director_and_goes_on_with_the_next() {
     site.tools.ipvsadm("-C").ok();
     let keepalived = Keepalived::start(&site, &site.configuration("", ""));
     site.wait_for_servers(&[(1, 1), (2, 1)]);
+    let saved = site.tools.ipvsadm("-Sn").ok();
+    fs::write(site.lab.path("saved.rules"), saved).unwrap();
     director.signal(Signal::KILL);
     director.wait();
     // It has something to tell, and nobody listens. Were it to wait for an answer
@@ -102,12 +151,11 @@ fn keepalived_outlives_a_director_and_goes_on_with_the_next() {
     assert!(burnt < 100, "{burnt} of 200 ticks\n{}", keepalived.log());
     drop(director);
     fs::remove_file(site.lab.path("director.log")).unwrap();
-    let _director = site.lab.start_director(&site.lab.configuration());
-    // As it was at the end of the one before; keepalived tries again.
-    let service = "-A -t 198.51.100.10:8080 -s rr\n\
-                   -a -t 198.51.100.10:8080 -r 10.0.0.11 -i -w 1\n\
-                   -a -t 198.51.100.10:8080 -r 10.0.0.12 -i -w 1\n";
-    site.tools.restore(service).ok();
+    // The next one starts with what the one before had, and keepalived tries again.
+    let _director = site.lab.start_director(&Configuration {
+        director_keys: "services_file = \"saved.rules\"\n",
+        ..site.lab.configuration()
+    });
     site.wait_for_servers(&[(1, 1)]);
     site.start_nginx(2);
     site.wait_for_servers(&[(1, 1), (2, 1)]);
