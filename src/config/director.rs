@@ -238,9 +238,15 @@ fn read_sockets(
         .map(Spanned::into_inner);
 }
 
-/// `netlink_socket` when the file does not say.
+/// `netlink_socket` when the file does not say: `ipvs.sock` beside
+/// `control.sock`, and `NAME-ipvs.sock` beside another one, since directors may
+/// share a directory.
 fn netlink_socket_beside(control_socket: &Path) -> PathBuf {
-    control_socket.with_file_name("ipvs.sock")
+    let name = control_socket.file_stem().unwrap_or_default();
+    control_socket.with_file_name(match name.to_str() {
+        Some("control") | None => "ipvs.sock".to_owned(),
+        Some(name) => format!("{name}-ipvs.sock"),
+    })
 }
 
 fn parse_socket_path(text: &str, key: &'static str) -> Result<PathBuf, Problem> {

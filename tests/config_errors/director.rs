@@ -154,6 +154,29 @@ director.toml:2: `control_socket` is "run/control.sock"; write a path that begin
 }
 
 #[test]
+fn bad_netlink_socket_and_group_are_refused() {
+    refused(
+        r#"
+[director]
+netlink_socket = "ipvs.sock"
+netlink_group = "load balancers"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+"#,
+        r#"
+director.toml:2: `netlink_socket` is "ipvs.sock"; write a path that begins with / and has at most 107 bytes
+    netlink_socket = "ipvs.sock"
+                     ^^^^^^^^^^^
+director.toml:3: "load balancers" cannot be a group; write 1 to 32 letters, digits, `-`, `_` or `.`
+    netlink_group = "load balancers"
+                    ^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
 fn negative_rate_is_refused() {
     refused(
         r#"

@@ -87,6 +87,8 @@ fn what_stands_at_start_needs_a_restart_and_is_named() {
             "[director] connections_max",
         ),
         ("/tmp/p.sock", "/tmp/q.sock", "[director] control_socket"),
+        ("/tmp/n.sock", "/tmp/q.sock", "[director] netlink_socket"),
+        ("\"lvs\"", "\"ops\"", "[director] netlink_group"),
         (
             "hugepages = \"none\"",
             "hugepages = \"auto\"",

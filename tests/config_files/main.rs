@@ -73,6 +73,8 @@ idle = "adaptive"
 connections_max = 2048
 templates_max = 4096
 control_socket = "/tmp/p.sock"
+netlink_socket = "/tmp/n.sock"
+netlink_group = "lvs"
 icmp_rate_per_s = 0
 
 [director.timeouts]
@@ -229,6 +231,11 @@ fn what_a_file_leaves_out_has_the_documented_default() {
         Path::new("/run/pointsman/control.sock")
     );
     assert_eq!(
+        director.netlink_socket,
+        Path::new("/run/pointsman/ipvs.sock")
+    );
+    assert_eq!(director.netlink_group, None);
+    assert_eq!(
         director.timeouts,
         Timeouts {
             tcp: 900,
@@ -265,6 +272,19 @@ fn machine_with_one_core_or_unknown_cores_gets_a_worker() {
 }
 
 #[test]
+fn netlink_socket_stands_beside_the_control_socket() {
+    for (control, netlink) in [
+        ("/srv/a/control.sock", "/srv/a/ipvs.sock"),
+        ("/tmp/pointsman.sock", "/tmp/pointsman-ipvs.sock"),
+    ] {
+        let config = parse(&format!(
+            "[director]\ncontrol_socket = \"{control}\"\n{MINIMAL}"
+        ));
+        assert_eq!(config.director.netlink_socket, Path::new(netlink));
+    }
+}
+
+#[test]
 fn threads_and_tables_are_as_written() {
     let config = parse(FULL);
     let director = &config.director;
@@ -274,6 +294,8 @@ fn threads_and_tables_are_as_written() {
     assert_eq!(director.connections_max, 2048);
     assert_eq!(director.templates_max, 4096);
     assert_eq!(director.control_socket, Path::new("/tmp/p.sock"));
+    assert_eq!(director.netlink_socket, Path::new("/tmp/n.sock"));
+    assert_eq!(director.netlink_group.as_deref(), Some("lvs"));
     assert_eq!(director.icmp_rate_per_s, 0);
     assert_eq!(
         director.timeouts,
