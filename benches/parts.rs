@@ -98,6 +98,7 @@ fn forwarding(services: &str) -> Result<(Arc<ForwardingState>, MemNetwork), Box<
             config_file: "bench".into(),
             tsc_hz: 1,
         },
+        saved: None,
     };
     let config = config::parse(&text, "bench")?;
     let mut director = assemble::<MemDriver>(config, materials, Ticks::ZERO)?;

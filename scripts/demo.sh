@@ -253,6 +253,7 @@ configuration() {
 [director]
 workers = [$(last_core)]
 control_socket = "$DIR/control.sock"
+state_file = "$DIR/state.json"
 
 [director.ipvs]
 # A client under load soon uses a source port again whose last connection still

@@ -15,7 +15,7 @@ use crate::{
     connection::{CONNECTIONS_LIMIT, Capacities, TableError, Tables, Templates},
     control::{
         Management, Parts, ProcessInfo, command::CommandError, connect, initial_state,
-        socket::ControlRequest,
+        saved::Saved, socket::ControlRequest,
     },
     counters::WorkerCounters,
     flow::HashKey,
@@ -42,6 +42,8 @@ pub struct Materials<D: Driver> {
     pub requests: Receiver<ControlRequest>,
     /// What the director says about itself.
     pub info: ProcessInfo,
+    /// What the last director left, if there was one that saved.
+    pub saved: Option<Saved>,
 }
 
 /// A director, ready to run.
@@ -118,6 +120,7 @@ pub fn assemble<D: Driver>(
         state,
         requests: materials.requests,
         info: materials.info,
+        saved: materials.saved,
     };
     Ok(Director {
         management: Management::new(config, parts, now)?,

@@ -26,7 +26,9 @@ use crate::{
     config::{self, Config, ConfigErrors, Device, Files, IdlePolicy, Loaded, Machine, PortConfig},
     control::{
         Management, ProcessInfo,
+        saved::Saved,
         socket::{BindError, ControlRequest, ControlSocket, NetlinkSocket},
+        state_file::StateFile,
     },
     director::{AssemblyError, Director, Materials, assemble},
     io::{
@@ -104,12 +106,16 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
     let cores = config.director.worker_cores.clone();
     let netlink_thread = netlink_socket.spawn(requests_in.clone())?;
     let socket_thread = socket.spawn(requests_in)?;
-    let materials = materials(ports, pool, cores.len(), requests, info);
+    let (saved, state_file) = open_state(&config);
+    let materials = materials(ports, pool, cores.len(), requests, (info, saved));
     let Director {
         mut management,
         workers,
     } = assemble(config.clone(), materials, clock.now())?;
 
+    if let Some(file) = state_file {
+        management.keep_state(file.spawn()?);
+    }
     // Publishes, so that the first packet finds everything in place.
     management.turn(clock.now());
     let threads = Threads::start(&eal, workers, &cores, clock, idle)?;
@@ -128,11 +134,35 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
     log::info!("stopping");
     drop(netlink_thread);
     drop(socket_thread);
+    management.finish_keeping();
     threads.join();
     summarize(&management);
     drop(management);
     report_leaks(&pools, &config);
     result
+}
+
+/// What the last director left, and the file to leave it in for the next one.
+/// A file that cannot be used keeps no director from running.
+fn open_state(config: &Config) -> (Option<Saved>, Option<StateFile>) {
+    let Some(path) = &config.director.state_file else {
+        log::warn!("`state_file` is \"none\": what changes at run time ends with this director");
+        return (None, None);
+    };
+    let file = match StateFile::open(path) {
+        Ok(file) => file,
+        Err(error) => {
+            log::error!("{error}");
+            return (None, None);
+        }
+    };
+    match file.load() {
+        Ok(saved) => (saved, Some(file)),
+        Err(error) => {
+            log::error!("{error}");
+            (None, (!error.is_in_the_way()).then_some(file))
+        }
+    }
 }
 
 fn load(files: Files<'_>) -> Result<Config, ConfigErrors> {
@@ -392,7 +422,7 @@ fn materials(
     pool: &DpdkPool,
     workers: usize,
     requests: Receiver<ControlRequest>,
-    info: ProcessInfo,
+    (info, saved): (ProcessInfo, Option<Saved>),
 ) -> Materials<DpdkDriver> {
     let mut queues: Vec<_> = std::iter::repeat_with(|| WorkerQueues {
         receive: Vec::new(),
@@ -423,6 +453,7 @@ fn materials(
         numa_node,
         requests,
         info,
+        saved,
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use self::key::{MarkGroup, ServiceKey};
+pub use self::key::{MarkGroup, ServiceKey, ServiceKeyError};
 pub use self::tunables::{TUNABLES, Tunable, TunableError};
 use crate::{
     scheduler::{SchedulerFlags, SchedulerKind},

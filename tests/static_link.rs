@@ -176,6 +176,7 @@ impl Director {
         let file = path("director.toml");
         let director = format!(
             "[director]\nidle = \"adaptive\"\nconnections_max = 2000\ncontrol_socket = \"{}\"\n\
+             state_file = \"none\"\n\
              [eal]\nhugepages = \"none\"\nmemory_mib = 128\nfile_prefix = \"pmstatic{}{}\"\n",
             path("control.sock"),
             std::process::id(),

@@ -227,6 +227,7 @@ impl Rig {
                 config_file: "bench".into(),
                 tsc_hz: 1,
             },
+            saved: None,
         };
         let mut director = assemble(configuration(flows)?, materials, Ticks::ZERO)?;
         let mut own = Burst::new();

@@ -203,6 +203,7 @@ pub(crate) fn director(
             config_file: "bench".into(),
             tsc_hz: 1,
         },
+        saved: None,
     };
     let mut director = assemble(config.clone(), materials, Ticks::ZERO)?;
     // Packets that come before the configuration are dropped.

@@ -159,6 +159,7 @@ fn configuration(case: &Case, surroundings: &Surroundings, weight: u32) -> Resul
     let mut text = format!(
         "[director]\nworkers = [{director_core}]\nmanagement_core = {generator_core}\n\
          idle = \"poll\"\nconnections_max = {connections_max}\ncontrol_socket = \"{}\"\n\
+         state_file = \"none\"\n\
          [eal]\nhugepages = \"{hugepages}\"\nmemory_mib = 128\nfile_prefix = \"{}\"\n\
          [[port]]\nname = \"lan\"\ndevice = \"{}\"\naddresses = [\"{ADDRESS}/24\", \"10.0.0.1/16\"]\n\
          [[route]]\nto = \"default\"\nvia = \"{ROUTER}\"\n",

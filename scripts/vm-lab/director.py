@@ -37,6 +37,7 @@ workers = {list(range(self.workers))}
 idle = "adaptive"
 connections_max = 4096
 templates_max = 1024
+state_file = "none"
 
 [eal]
 hugepages = "required"

@@ -7,6 +7,7 @@
 mod explain;
 mod format;
 mod pktgen;
+mod revert;
 mod set;
 mod show;
 mod table;
@@ -49,10 +50,12 @@ enum Command {
     Check(CheckArguments),
     /// Ask a running director
     Show(show::ShowArguments),
-    /// Change a setting of a running director, until its configuration is read again
+    /// Change a setting of a running director
     Set(set::SetArguments),
     /// Say what a running director would do with a packet, and why
     Explain(explain::ExplainArguments),
+    /// Take back what was changed at run time: services and settings are as the configuration says
+    Revert(revert::RevertArguments),
     /// Examine this machine: what would keep a director from running well, and what mends it
     Doctor(DoctorArguments),
     /// Take packets out of the tunnel on a real server whose kernel has no ipip
@@ -163,6 +166,7 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             print(arguments.change(&request)?)?;
         }
         Command::Explain(arguments) => print(explain::explain(&arguments)?.trim_end())?,
+        Command::Revert(arguments) => arguments.revert()?,
         Command::Doctor(arguments) => return examine(&arguments),
         Command::Realserver(arguments) => decapsulate(arguments)?,
         Command::Pktgen(arguments) => return generate(&arguments),

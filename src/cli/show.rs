@@ -4,10 +4,9 @@
 mod parts;
 mod services;
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand, ValueEnum};
-use ipnet::IpNet;
 
 use crate::{
     config::CONTROL_SOCKET_DEFAULT,
@@ -16,7 +15,7 @@ use crate::{
         status::{CONNECTIONS_SHOWN_DEFAULT, Request, Response, ServiceStatus},
     },
     ipvsadm::{Columns, listing},
-    service::{Protocol, ServiceKey},
+    service::{ServiceKey, ServiceKeyError},
 };
 
 /// What to ask whom.
@@ -145,47 +144,11 @@ enum ConnectionsFormat {
 struct ServiceFilter(ServiceKey);
 
 impl FromStr for ServiceFilter {
-    type Err = String;
+    type Err = ServiceKeyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (protocol, address) = match text.split_once('/') {
-            None => (Protocol::Tcp, text),
-            Some(("tcp", address)) => (Protocol::Tcp, address),
-            Some(("udp", address)) => (Protocol::Udp, address),
-            Some(("sctp", address)) => (Protocol::Sctp, address),
-            Some((family @ ("fwmark" | "fwmark6"), number)) => {
-                let fwmark = number.parse().map_err(|_| {
-                    format!("\"{number}\" is no firewall mark; write fwmark/5 or fwmark6/5")
-                })?;
-                let ipv6 = family == "fwmark6";
-                return Ok(Self(ServiceKey::Mark { fwmark, ipv6 }));
-            }
-            Some((protocol, _)) => {
-                return Err(format!(
-                    "there is no protocol \"{protocol}\"; write tcp, udp or sctp"
-                ));
-            }
-        };
-        if let Some((network, l4_port)) = network_and_port(address) {
-            return Ok(Self(ServiceKey::Network {
-                protocol,
-                network,
-                l4_port,
-            }));
-        }
-        let address: SocketAddr = address.parse().map_err(|_| {
-            format!("\"{address}\" is not VIP:port; write 192.0.2.10:80 or udp/192.0.2.10:53")
-        })?;
-        Ok(Self(ServiceKey::at(protocol, address)))
+        text.parse().map(Self)
     }
-}
-
-/// A network of VIPs with the service port: `192.0.2.0/28:80`.
-fn network_and_port(text: &str) -> Option<(IpNet, u16)> {
-    let (network, l4_port) = text.rsplit_once(':')?;
-    let brackets: &[char] = &['[', ']'];
-    let network: IpNet = network.trim_matches(brackets).parse().ok()?;
-    Some((network.trunc(), l4_port.parse().ok()?))
 }
 
 /// Why nothing is shown.
@@ -276,38 +239,6 @@ fn json(response: &Response) -> serde_json::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_service_is_written_with_or_without_its_protocol() {
-        let parse = |text: &str| {
-            text.parse::<ServiceFilter>()
-                .map(|filter| filter.0.to_string())
-        };
-        assert_eq!(parse("192.0.2.10:80").unwrap(), "TCP 192.0.2.10:80");
-        assert_eq!(parse("udp/192.0.2.10:53").unwrap(), "UDP 192.0.2.10:53");
-        assert_eq!(parse("tcp/192.0.2.0/28:80").unwrap(), "TCP 192.0.2.0/28:80");
-        assert_eq!(
-            parse("udp/[2001:db8::/64]:53").unwrap(),
-            "UDP [2001:db8::/64]:53"
-        );
-        assert_eq!(parse("fwmark/5").unwrap(), "FWM 5");
-        assert_eq!(parse("fwmark6/5").unwrap(), "FWM 5 IPv6");
-        assert!(
-            parse("fwmark/five")
-                .unwrap_err()
-                .contains("is no firewall mark")
-        );
-        assert_eq!(
-            parse("tcp/[2001:db8::1]:80").unwrap(),
-            "TCP [2001:db8::1]:80"
-        );
-        assert!(
-            parse("dccp/192.0.2.10:80")
-                .unwrap_err()
-                .contains("write tcp, udp or sctp")
-        );
-        assert!(parse("192.0.2.10").unwrap_err().contains("is not VIP:port"));
-    }
 
     #[test]
     fn json_has_the_answer_alone() {

@@ -21,6 +21,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("control_socket", a.control_socket != b.control_socket),
         ("netlink_socket", a.netlink_socket != b.netlink_socket),
         ("netlink_group", a.netlink_group != b.netlink_group),
+        ("state_file", a.state_file != b.state_file),
     ];
     let (a, b) = (&old.eal, &new.eal);
     let eal = [
@@ -32,6 +33,9 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     ];
     let mut keys = changed("[director] ", &director);
     keys.extend(changed("[eal] ", &eal));
+    if old.api != new.api {
+        keys.push("[api]".to_owned());
+    }
     keys.extend(changed_ports(&old.ports, &new.ports));
     keys
 }

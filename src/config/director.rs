@@ -9,6 +9,7 @@ use super::{
     DirectorConfig, EalConfig, Hugepages, IdlePolicy, Machine,
     error::Problem,
     format::{DIRECTOR, EAL, IPVS, TIMEOUTS},
+    hint::WrongText,
     port::parse_name,
     reader::{Findings, Span, TableReader},
     warning::Doubt,
@@ -19,6 +20,7 @@ use crate::service::{TUNABLES, Timeouts, Tunables};
 /// With the file of services that it names.
 pub(super) fn read_director(
     file: &TableReader<'_, '_>,
+    file_prefix: &str,
     machine: &Machine,
     findings: &mut Findings<'_>,
 ) -> (DirectorConfig, Option<PathBuf>) {
@@ -31,6 +33,7 @@ pub(super) fn read_director(
         control_socket: PathBuf::from(CONTROL_SOCKET_DEFAULT),
         netlink_socket: netlink_socket_beside(Path::new(CONTROL_SOCKET_DEFAULT)),
         netlink_group: None,
+        state_file: Some(state_file_default(file_prefix)),
         timeouts: Timeouts::default(),
         tunables: Tunables::default(),
         icmp_rate_per_s: ICMP_RATE_DEFAULT,
@@ -64,6 +67,9 @@ pub(super) fn read_director(
         director.templates_max = max.into_inner();
     }
     read_sockets(&table, &mut director, findings);
+    if let Some(path) = table.parsed("state_file", parse_state_file, findings) {
+        director.state_file = path.into_inner();
+    }
     if let Some(rate) = table.number(
         "icmp_rate_per_s",
         0..=u32::MAX,
@@ -253,8 +259,35 @@ fn parse_socket_path(text: &str, key: &'static str) -> Result<PathBuf, Problem> 
     if text.starts_with('/') && text.len() <= SOCKET_PATH_LEN_MAX && !text.contains('\0') {
         Ok(PathBuf::from(text))
     } else {
-        Err(Problem::BadSocketPath(key, text.to_owned()))
+        Err(WrongText {
+            key,
+            value: text.to_owned(),
+            expected: "a path that begins with / and has at most 107 bytes",
+        }
+        .into())
     }
+}
+
+/// `None` for a director that keeps nothing.
+fn parse_state_file(text: &str) -> Result<Option<PathBuf>, Problem> {
+    match text {
+        "none" => Ok(None),
+        path if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') => {
+            Ok(Some(PathBuf::from(path)))
+        }
+        _ => Err(WrongText {
+            key: "state_file",
+            value: text.to_owned(),
+            expected: "a path that begins with /, or \"none\" to keep nothing",
+        }
+        .into()),
+    }
+}
+
+/// `state_file` when the file does not say: directors that run side by side
+/// have file prefixes of their own.
+fn state_file_default(file_prefix: &str) -> PathBuf {
+    PathBuf::from(format!("/var/lib/pointsman/{file_prefix}.json"))
 }
 
 /// The key that stands for this EAL argument, when one does.
@@ -298,4 +331,4 @@ const TIMEOUT_UNIT: &str = " seconds (31 days)";
 const WORKERS_MAX: usize = 127;
 const CORE_MAX: u64 = 65_535;
 /// `sizeof(sockaddr_un.sun_path)` less the closing zero, unix(7).
-const SOCKET_PATH_LEN_MAX: usize = 107;
+pub(super) const SOCKET_PATH_LEN_MAX: usize = 107;

@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    hint::{DeviceHint, KeyHint, MacProblem},
+    hint::{DeviceHint, KeyHint, MacProblem, WrongText},
     source::{Line, Place, Printable},
 };
 use crate::{ipvsadm::rules::RuleProblem, service::ServiceKey};
@@ -363,9 +363,9 @@ pub enum Problem {
         /// What it names.
         what: &'static str,
     },
-    /// A socket is not at an absolute path: its key, and what the file has.
-    #[error("`{0}` is \"{1}\"; write a path that begins with / and has at most 107 bytes")]
-    BadSocketPath(&'static str, String),
+    /// A path or address that cannot be what the key wants.
+    #[error(transparent)]
+    WrongText(#[from] WrongText),
     /// An EAL argument that another key stands for.
     #[error(
         "`extra_arguments` cannot hold {argument}, which the director sets itself; write {instead}"

@@ -35,12 +35,13 @@ const fn key(name: &'static str, example: &'static str) -> KeyFormat {
 }
 
 /// All tables of the file.
-pub const FORMAT: [&TableFormat; 11] = [
+pub const FORMAT: [&TableFormat; 12] = [
     &FILE,
     &DIRECTOR,
     &TIMEOUTS,
     &IPVS,
     &EAL,
+    &API,
     &PORT,
     &ROUTE,
     &NEIGHBOR,
@@ -54,6 +55,7 @@ pub(super) static FILE: TableFormat = TableFormat {
     keys: &[
         key("director", "[director]"),
         key("eal", "[eal]"),
+        key("api", "[api]"),
         key("port", "[[port]]"),
         key("route", "[[route]]"),
         key("neighbor", "[[neighbor]]"),
@@ -73,6 +75,7 @@ pub(super) static DIRECTOR: TableFormat = TableFormat {
         key("control_socket", "\"/run/pointsman/control.sock\""),
         key("netlink_socket", "\"/run/pointsman/ipvs.sock\""),
         key("netlink_group", "\"lvs\""),
+        key("state_file", "\"/var/lib/pointsman/pointsman.json\""),
         key("icmp_rate_per_s", "1000"),
         key("services_file", "\"services.rules\""),
         key("timeouts", "[director.timeouts]"),
@@ -107,6 +110,15 @@ pub(super) static EAL: TableFormat = TableFormat {
         key("memory_channels", "4"),
         key("file_prefix", "\"pointsman\""),
         key("extra_arguments", "[\"--log-level=lib.eal:debug\"]"),
+    ],
+};
+
+pub(super) static API: TableFormat = TableFormat {
+    header: "[api]",
+    keys: &[
+        key("listen", "\"127.0.0.1:9110\""),
+        key("token_file", "\"/etc/pointsman/token\""),
+        key("metrics_without_token", "true"),
     ],
 };
 

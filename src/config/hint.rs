@@ -75,6 +75,18 @@ impl fmt::Display for DeviceHint {
     }
 }
 
+/// A path or address that cannot be what the key wants.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` is \"{value}\"; write {expected}")]
+pub struct WrongText {
+    /// The key.
+    pub key: &'static str,
+    /// As the file has it.
+    pub value: String,
+    /// What to write.
+    pub expected: &'static str,
+}
+
 /// Why a MAC address is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MacProblem {

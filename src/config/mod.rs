@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod api;
 mod change;
 mod check;
 mod device_queues;
@@ -35,7 +36,7 @@ mod warning;
 
 use std::{
     fs,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -46,7 +47,7 @@ pub use self::{
     director::CONTROL_SOCKET_DEFAULT,
     error::{ConfigError, ConfigErrors, Problem},
     format::{FORMAT, KeyFormat, TableFormat},
-    hint::{DeviceHint, KeyHint, MacProblem},
+    hint::{DeviceHint, KeyHint, MacProblem, WrongText},
     machine::Machine,
     memory::{MemoryNeed, memory_need},
     report::check_report,
@@ -169,8 +170,9 @@ fn read(
     machine: &Machine,
     findings: &mut Findings<'_>,
 ) -> Config {
-    let (director, named) = director::read_director(file, machine, findings);
     let (eal, memory_place) = director::read_eal(file, findings);
+    let (director, named) = director::read_director(file, &eal.file_prefix, machine, findings);
+    let api = api::read_api(file, findings);
     let before = findings.problem_count();
     let network = Network::read(file, findings);
     let routes = routes::read_routes(file, &network, findings);
@@ -193,6 +195,7 @@ fn read(
     let config = Config {
         director,
         eal,
+        api,
         ports: network
             .ports
             .into_iter()
@@ -236,6 +239,8 @@ pub struct Config {
     pub director: DirectorConfig,
     /// `[eal]`
     pub eal: EalConfig,
+    /// `[api]`
+    pub api: Option<ApiConfig>,
     /// `[[port]]`, in file order; at least one.
     pub ports: Vec<PortConfig>,
     /// `[[route]]`, in file order. Connected networks are not in it.
@@ -269,6 +274,9 @@ pub struct DirectorConfig {
     pub netlink_socket: PathBuf,
     /// `netlink_group`: who may use it besides root, by name or number.
     pub netlink_group: Option<String>,
+    /// `state_file`: where services and settings outlive the director; `None`
+    /// when they do not.
+    pub state_file: Option<PathBuf>,
     /// `[director.timeouts]`
     pub timeouts: Timeouts,
     /// `[director.ipvs]`: the kernel's settings under their own names.
@@ -286,6 +294,26 @@ pub enum IdlePolicy {
     Poll,
     /// Pause for short, bounded times.
     Adaptive,
+}
+
+/// `[api]`: the director over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// `listen`: a loopback address when there is no token.
+    pub listen: ApiListen,
+    /// `token_file`: what clients have to say stands there.
+    pub token_file: Option<PathBuf>,
+    /// `metrics_without_token`: whether anybody may read the metrics.
+    pub metrics_without_token: bool,
+}
+
+/// Where HTTP is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiListen {
+    /// A TCP port of the host.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
 }
 
 /// `[eal]`: how DPDK's environment abstraction layer is started.

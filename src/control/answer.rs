@@ -11,14 +11,15 @@ use super::{
     socket::ControlRequest,
     status::{
         CounterKind, CounterStatus, DirectorStatus, NeighborStatus, NextHopStatus, PortStatus,
-        Request, Response, RouteKind, RouteStatus, ServerStatus, ServiceStatus, WorkerStatus,
+        Request, Response, RouteKind, RouteStatus, ServerStatus, ServiceStatus, TableStatus,
+        WorkerStatus,
     },
     totals,
 };
 use crate::{
     clock::Ticks,
     counters::{Counter, WorkerCounters},
-    forwarding::RealServerIndex,
+    forwarding::{Presence, RealServerIndex, SERVERS_MAX, SERVICES_MAX},
     io::{Driver, Port, PortIndex},
     neighbor::NeighborKey,
     pipeline::{DropReason, PuntReason},
@@ -79,6 +80,11 @@ impl<D: Driver> Management<D> {
                         self.pace.requested();
                         Response::Applied
                     }
+                    Err(error) => Response::Refused(error),
+                },
+                Request::Edit(edit) => self.edit(&edit),
+                Request::Revert => match self.revert() {
+                    Ok(()) => Response::Applied,
                     Err(error) => Response::Refused(error),
                 },
                 Request::SetTunable { name, value } => self.set_tunable(&name, value),
@@ -338,7 +344,29 @@ impl<D: Driver> Management<D> {
                 .sum(),
             timeouts: self.services.timeouts,
             tunables: self.services.tunables,
+            state_file: self.state_file_status(),
+            tables: self.table_statuses(),
         }
+    }
+
+    fn table_statuses(&self) -> Vec<TableStatus> {
+        let servers = self.services.servers().iter();
+        let servers = servers.filter(|server| server.presence != Presence::Free);
+        let row = |name: &str, used: usize, max: usize| TableStatus {
+            name: name.to_owned(),
+            used: used as u64,
+            max: max as u64,
+        };
+        let templates_max = usize::try_from(self.config.director.templates_max);
+        vec![
+            row("services", self.services.iter().count(), SERVICES_MAX),
+            row("servers", servers.count(), SERVERS_MAX),
+            row(
+                "templates",
+                self.state.templates.len(),
+                templates_max.unwrap_or(usize::MAX),
+            ),
+        ]
     }
 
     pub(super) fn port_name(&self, index: PortIndex) -> String {
@@ -367,6 +395,8 @@ fn worker_status<P>(
         packets,
         packets_per_burst: ratio(packets, counters.bursts.value()),
         busy_share: worker.load.share,
+        busy_cycles: counters.busy_cycles.value(),
+        total_cycles: counters.total_cycles.value(),
         cycles_per_packet: ratio(counters.busy_cycles.value(), packets),
         tsc_hz,
         connections: counters.connections.value(),

@@ -13,9 +13,12 @@ mod arp;
 pub mod command;
 mod dump;
 mod duplicate;
+pub mod edit;
 mod explain;
 mod host;
 mod host_ipv6;
+mod keep;
+pub mod merge;
 mod ndp;
 mod neighbors;
 mod network;
@@ -26,9 +29,12 @@ mod publish;
 mod punted;
 mod rates;
 mod reconfigure;
+pub mod saved;
 mod services;
 mod settings;
+pub mod snapshot;
 pub mod socket;
+pub mod state_file;
 pub mod status;
 mod token_bucket;
 mod transmit;
@@ -52,6 +58,7 @@ use self::{
     pace::Pace,
     punted::HostCounters,
     rates::RateTable,
+    saved::Saved,
     services::Services,
     socket::ControlRequest,
     status::{CounterStatus, ServiceStatus, Statistics},
@@ -104,6 +111,7 @@ pub struct Management<D: Driver> {
     explaining: Vec<Explaining>,
     housekept: Ticks,
     info: ProcessInfo,
+    keeper: keep::Keeper,
 }
 
 /// What the director says about its own process.
@@ -172,6 +180,8 @@ pub struct Parts<D: Driver> {
     pub requests: Receiver<ControlRequest>,
     /// What the director says about itself.
     pub info: ProcessInfo,
+    /// What the last director left, if there was one that saved.
+    pub saved: Option<Saved>,
 }
 
 /// The state that workers start with: nothing is forwarded.
@@ -184,8 +194,8 @@ pub fn initial_state(
 }
 
 impl<D: Driver> Management<D> {
-    /// A management thread with the services of the configuration. The first
-    /// [`turn`](Self::turn) publishes them.
+    /// A management thread with the services of the configuration and those
+    /// that the last director left. The first [`turn`](Self::turn) publishes them.
     ///
     /// # Errors
     /// [`CommandError`] when the configuration asks for what the director
@@ -229,14 +239,13 @@ impl<D: Driver> Management<D> {
             explaining: Vec::new(),
             housekept: now,
             info: parts.info,
+            keeper: keep::Keeper::default(),
             config,
         };
         management.announce_own();
         let groups = management.config.mark_groups.clone();
         management.services.set_mark_groups(&groups);
-        for service in management.config.services.clone() {
-            management.add_configured(&service)?;
-        }
+        management.begin_with(parts.saved)?;
         Ok(management)
     }
 
@@ -256,6 +265,7 @@ impl<D: Driver> Management<D> {
         if let Command::Zero(key) = command {
             self.zero_rates(key.as_ref());
         }
+        self.keeper.changed();
         let deletes = matches!(
             command,
             Command::DeleteServer(..) | Command::DeleteService(_) | Command::Flush
@@ -280,6 +290,7 @@ impl<D: Driver> Management<D> {
             self.housekept = now;
             self.housekeep(now);
         }
+        self.save(now);
         busy | self.publish(now)
     }
 

@@ -1,16 +1,15 @@
-//! The kernel's settings and the timeouts, set at run time: what holds now, and
-//! what becomes of it when the configuration is read again.
+//! The kernel's settings and the timeouts, set at run time.
 
 use super::{
     Management,
-    command::Command,
+    command::{Command, CommandError},
+    edit::{Edit, EditError, check_service},
     status::{Response, SettingsStatus},
 };
 use crate::{
-    config::DirectorConfig,
     io::Driver,
     ipvsadm::set_timeouts,
-    service::{TUNABLES, Timeouts, Tunables},
+    service::{ServerKey, ServerOptions, ServiceKey, Timeouts},
 };
 
 impl<D: Driver> Management<D> {
@@ -47,6 +46,68 @@ impl<D: Driver> Management<D> {
         self.set(&Command::SetTimeouts(timeouts), &what)
     }
 
+    /// Changes parts of options, or some settings.
+    pub(super) fn edit(&mut self, edit: &Edit) -> Response {
+        match self.edited(edit) {
+            Ok(commands) => {
+                let applied = commands.iter().try_for_each(|command| self.apply(command));
+                applied.map_or_else(Response::Refused, |()| Response::Applied)
+            }
+            Err(response) => *response,
+        }
+    }
+
+    /// The commands that an edit amounts to.
+    fn edited(&self, edit: &Edit) -> Result<Vec<Command>, Box<Response>> {
+        let wrong = |error: EditError| Box::new(Response::Error(error.to_string()));
+        let refused = |error| Box::new(Response::Refused(error));
+        match edit {
+            Edit::Service(key, patch) => {
+                let service = self.services.service(key);
+                let service = service.ok_or_else(|| refused(CommandError::NoSuchService(*key)))?;
+                let options = patch.applied_to(service.options);
+                check_service(key, &options).map_err(wrong)?;
+                Ok(vec![Command::EditService(*key, options)])
+            }
+            Edit::Server(service, key, patch) => {
+                let options = self.server_options(service, key).map_err(refused)?;
+                Ok(vec![Command::EditServer(
+                    *service,
+                    *key,
+                    patch.applied_to(options),
+                )])
+            }
+            Edit::Settings(patch) => {
+                let (tunables, timeouts) = patch
+                    .applied_to(self.services.tunables, self.services.timeouts)
+                    .map_err(wrong)?;
+                Ok(vec![
+                    Command::SetTunables(tunables),
+                    Command::SetTimeouts(timeouts),
+                ])
+            }
+        }
+    }
+
+    fn server_options(
+        &self,
+        service: &ServiceKey,
+        key: &ServerKey,
+    ) -> Result<ServerOptions, CommandError> {
+        let listed = self
+            .services
+            .service(service)
+            .ok_or(CommandError::NoSuchService(*service))?;
+        let mut servers = listed
+            .servers
+            .iter()
+            .filter_map(|&index| self.services.server(index));
+        let server = servers.find(|server| server.key == *key);
+        server
+            .map(|server| server.options)
+            .ok_or(CommandError::NoSuchServer(*service, *key))
+    }
+
     fn set(&mut self, command: &Command, what: &str) -> Response {
         match self.apply(command) {
             Ok(()) => {
@@ -55,74 +116,5 @@ impl<D: Driver> Management<D> {
             }
             Err(error) => Response::Error(error.to_string()),
         }
-    }
-
-    /// Says in the log which settings that were made at run time the file
-    /// takes back.
-    pub(super) fn log_settings_taken_back(&self, file: &DirectorConfig) {
-        for line in taken_back(&self.settings_status(), file.tunables, file.timeouts) {
-            log::info!("{line}");
-        }
-    }
-}
-
-/// What was set at run time, and is something else by the file. What the file
-/// itself changes is not in it.
-fn taken_back(now: &SettingsStatus, tunables: Tunables, timeouts: Timeouts) -> Vec<String> {
-    let all = |tunables: Tunables, timeouts: Timeouts| {
-        let Timeouts { tcp, tcp_fin, udp } = timeouts;
-        let timeouts = [("tcp", tcp), ("tcp_fin", tcp_fin), ("udp", udp)];
-        TUNABLES
-            .iter()
-            .map(|tunable| (tunable.name, tunable.of(&tunables)))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .chain(timeouts.map(|(name, seconds)| (name, seconds)))
-    };
-    let running = all(now.tunables, now.timeouts);
-    let before = all(now.configured_tunables, now.configured_timeouts);
-    running
-        .zip(before)
-        .zip(all(tunables, timeouts))
-        .filter(|(((_, now), (_, before)), (_, file))| now != before && now != file)
-        .map(|(((name, now), _), (_, file))| {
-            format!("{name} is {file} again, as the file says; {now} was set at run time")
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_was_set_at_run_time_is_taken_back() {
-        let file = Tunables::default();
-        let now = SettingsStatus {
-            tunables: Tunables {
-                conn_reuse_mode: 0,
-                sloppy_tcp: true,
-                ..file
-            },
-            timeouts: Timeouts {
-                udp: 10,
-                ..Timeouts::default()
-            },
-            configured_tunables: file,
-            configured_timeouts: Timeouts::default(),
-        };
-        // The file has changed two settings: one of those, and another.
-        let changed = Tunables {
-            sloppy_tcp: true,
-            pmtu_disc: false,
-            ..file
-        };
-        assert_eq!(
-            taken_back(&now, changed, Timeouts::default()),
-            [
-                "conn_reuse_mode is 1 again, as the file says; 0 was set at run time",
-                "udp is 300 again, as the file says; 10 was set at run time",
-            ]
-        );
     }
 }

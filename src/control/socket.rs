@@ -204,7 +204,9 @@ fn refuse_client(mut stream: UnixStream) {
 fn serve_client(mut stream: UnixStream, requests: &Sender<ControlRequest>) -> io::Result<()> {
     let response = match read_line(&mut stream, REQUEST_LEN_MAX, CLIENT_TIMEOUT)? {
         Line::Whole(line) => match parse_request(&line) {
-            Ok(request) => ask_management(request, requests),
+            Ok(request) => {
+                ask(request, requests).unwrap_or_else(|error| Response::Error(error.to_string()))
+            }
             Err(why) => Response::Error(why),
         },
         Line::TooLong => Response::Error(format!(
@@ -229,29 +231,39 @@ fn parse_request(line: &[u8]) -> Result<Request, String> {
     })
 }
 
-fn ask_management(request: Request, requests: &Sender<ControlRequest>) -> Response {
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let (reply, answer) = channel::bounded(1);
-    if let Err(error) = requests.send_deadline(ControlRequest { request, reply }, deadline) {
-        return Response::Error(match error {
-            channel::SendTimeoutError::Timeout(_) => too_busy(),
-            channel::SendTimeoutError::Disconnected(_) => "the director is stopping".to_owned(),
-        });
-    }
-    match answer.recv_deadline(deadline) {
-        Ok(response) => response,
-        Err(channel::RecvTimeoutError::Timeout) => Response::Error(too_busy()),
-        Err(channel::RecvTimeoutError::Disconnected) => {
-            Response::Error("the director did not answer this request".to_owned())
-        }
-    }
+/// Why the management thread gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// It has too much to do, or is stuck.
+    #[error("the director did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    Busy,
+    /// It has ended.
+    #[error("the director is stopping")]
+    Stopping,
+    /// It has dropped the request.
+    #[error("the director did not answer this request")]
+    Unanswered,
 }
 
-fn too_busy() -> String {
-    format!(
-        "the director did not answer within {} s",
-        ANSWER_TIMEOUT.as_secs()
-    )
+/// Asks the management thread, and waits for its answer for
+/// [`ANSWER_TIMEOUT`] at most.
+///
+/// # Errors
+/// When there is none.
+pub fn ask(request: Request, requests: &Sender<ControlRequest>) -> Result<Response, AskError> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let (reply, answer) = channel::bounded(1);
+    let request = ControlRequest { request, reply };
+    requests
+        .send_deadline(request, deadline)
+        .map_err(|error| match error {
+            channel::SendTimeoutError::Timeout(_) => AskError::Busy,
+            channel::SendTimeoutError::Disconnected(_) => AskError::Stopping,
+        })?;
+    answer.recv_deadline(deadline).map_err(|error| match error {
+        channel::RecvTimeoutError::Timeout => AskError::Busy,
+        channel::RecvTimeoutError::Disconnected => AskError::Unanswered,
+    })
 }
 
 /// The line that answers a request, with its newline.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod explanation;
+mod mac;
 mod statistics;
 
 use std::{
@@ -21,9 +22,15 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use self::explanation::{Explanation, Question};
 pub use self::statistics::{Rates, Statistics};
-use super::command::{Command, CommandError};
+use self::{
+    explanation::{Explanation, Question},
+    mac::{mac_text, mac_text_optional},
+};
+use super::{
+    command::{Command, CommandError},
+    edit::Edit,
+};
 use crate::{
     io::{PortCapabilities, PortStatistics},
     service::{Protocol, ServerKey, ServerOptions, ServiceKey, ServiceOptions, Timeouts, Tunables},
@@ -99,8 +106,16 @@ pub enum Request {
     /// Changes services, real servers or settings. Answered as
     /// [`Applied`](Response::Applied) or [`Refused`](Response::Refused).
     Apply(Command),
-    /// Gives one of the kernel's settings a value, until the configuration is
-    /// read again. Answered as [`Settings`](Self::Settings).
+    /// Changes parts of options, or some settings. Answered as
+    /// [`Applied`](Response::Applied) or [`Refused`](Response::Refused), or as
+    /// [`Error`](Response::Error) when the result would make no sense.
+    Edit(Edit),
+    /// Makes services and settings what the configuration said when it was
+    /// read last: what was changed at run time is taken back. Answered as
+    /// [`Applied`](Response::Applied) or [`Refused`](Response::Refused).
+    Revert,
+    /// Gives one of the kernel's settings a value. Answered as
+    /// [`Settings`](Self::Settings).
     SetTunable {
         /// Its name in `/proc/sys/net/ipv4/vs`.
         name: String,
@@ -281,6 +296,12 @@ pub struct WorkerStatus {
     pub packets_per_burst: f64,
     /// Share of the last second or so that it spent on packets, 0 to 1.
     pub busy_share: f64,
+    /// Cycles of the time stamp counter spent on packets.
+    #[serde(default)]
+    pub busy_cycles: u64,
+    /// Cycles of the time stamp counter in all, pauses included.
+    #[serde(default)]
+    pub total_cycles: u64,
     /// Mean cycles of the time stamp counter spent on a packet; 0 before the
     /// first one.
     pub cycles_per_packet: f64,
@@ -473,6 +494,36 @@ pub struct DirectorStatus {
     pub timeouts: Timeouts,
     /// The kernel's settings.
     pub tunables: Tunables,
+    /// Where services and settings are kept; `None` when they are not.
+    #[serde(default)]
+    pub state_file: Option<StateFileStatus>,
+    /// How full what all workers share is.
+    #[serde(default)]
+    pub tables: Vec<TableStatus>,
+}
+
+/// How full a table is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// What is in it: `services`, `servers`, `templates`.
+    pub name: String,
+    /// How many there are.
+    pub used: u64,
+    /// How many there can be.
+    pub max: u64,
+}
+
+/// The file in which services and settings outlive the director.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateFileStatus {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How often it was written.
+    pub saves: u64,
+    /// How often that failed.
+    pub errors: u64,
+    /// Whether all that holds is in it.
+    pub is_saved: bool,
 }
 
 /// What can be set at run time.
@@ -482,7 +533,7 @@ pub struct SettingsStatus {
     pub tunables: Tunables,
     /// The timeouts that hold now.
     pub timeouts: Timeouts,
-    /// Those of the configuration, which hold again when it is read.
+    /// Those of the configuration.
     pub configured_tunables: Tunables,
     /// Those of the configuration.
     pub configured_timeouts: Timeouts,
@@ -522,62 +573,6 @@ struct PortStatisticsFields {
 
 const fn connections_shown_default() -> usize {
     CONNECTIONS_SHOWN_DEFAULT
-}
-
-/// A MAC address as text.
-mod mac_text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::wire::ethernet::MacAddr;
-
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde prescribes the signature"
-    )]
-    pub(super) fn serialize<S: Serializer>(
-        mac: &MacAddr,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(mac)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<MacAddr, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
-    }
-}
-
-/// A MAC address as text, or null.
-mod mac_text_optional {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::wire::ethernet::MacAddr;
-
-    #[expect(
-        clippy::ref_option,
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde prescribes the signature"
-    )]
-    pub(super) fn serialize<S: Serializer>(
-        mac: &Option<MacAddr>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match mac {
-            Some(mac) => serializer.collect_str(mac),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<MacAddr>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| text.parse().map_err(D::Error::custom))
-            .transpose()
-    }
 }
 
 #[cfg(test)]

@@ -148,6 +148,7 @@ pub(super) fn config() -> Config {
             netlink_group: None,
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),
+            state_file: None,
             icmp_rate_per_s: 1000,
         },
         eal: EalConfig {
@@ -157,6 +158,7 @@ pub(super) fn config() -> Config {
             file_prefix: "test".to_owned(),
             extra_arguments: Vec::new(),
         },
+        api: None,
         ports: vec![port(Device::Pci("0000:02:00.0".to_owned()))],
         routes: Vec::new(),
         neighbors: Vec::new(),
@@ -193,6 +195,8 @@ pub(super) fn running() -> RunningDirector {
             connections: 0,
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),
+            state_file: None,
+            tables: Vec::new(),
         },
         ports: vec![PortStatus {
             name: "lan".to_owned(),

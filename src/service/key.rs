@@ -5,6 +5,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
+    str::FromStr,
 };
 
 use ipnet::IpNet;
@@ -120,6 +121,63 @@ impl fmt::Display for ServiceKey {
     }
 }
 
+/// Why a text is no key of a service.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceKeyError {
+    /// Not a number above 0.
+    #[error("\"{0}\" is no firewall mark; write fwmark/5 or fwmark6/5")]
+    NotAMark(String),
+    /// No such transport protocol.
+    #[error("there is no protocol \"{0}\"; write tcp, udp or sctp")]
+    NoSuchProtocol(String),
+    /// Neither VIP and port nor network and port.
+    #[error("\"{0}\" is not VIP:port; write 192.0.2.10:80 or udp/192.0.2.10:53")]
+    NotAnAddress(String),
+}
+
+impl FromStr for ServiceKey {
+    type Err = ServiceKeyError;
+
+    /// `192.0.2.10:80` (TCP), `udp/192.0.2.10:53`, `tcp/192.0.2.0/28:80`,
+    /// `fwmark/5` (IPv4), `fwmark6/5`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (protocol, address) = match text.split_once('/') {
+            None => (Protocol::Tcp, text),
+            Some(("tcp", address)) => (Protocol::Tcp, address),
+            Some(("udp", address)) => (Protocol::Udp, address),
+            Some(("sctp", address)) => (Protocol::Sctp, address),
+            Some((family @ ("fwmark" | "fwmark6"), number)) => {
+                let fwmark = number.parse().ok().filter(|number| *number > 0);
+                return Ok(Self::Mark {
+                    fwmark: fwmark.ok_or_else(|| ServiceKeyError::NotAMark(number.to_owned()))?,
+                    ipv6: family == "fwmark6",
+                });
+            }
+            Some((protocol, _)) => {
+                return Err(ServiceKeyError::NoSuchProtocol(protocol.to_owned()));
+            }
+        };
+        if let Some((network, l4_port)) = network_and_port(address) {
+            return Ok(Self::Network {
+                protocol,
+                network,
+                l4_port,
+            });
+        }
+        let vip = address.parse();
+        vip.map(|vip| Self::at(protocol, vip))
+            .map_err(|_| ServiceKeyError::NotAnAddress(address.to_owned()))
+    }
+}
+
+/// A network of VIPs with the service port: `192.0.2.0/28:80`.
+fn network_and_port(text: &str) -> Option<(IpNet, u16)> {
+    let (network, l4_port) = text.rsplit_once(':')?;
+    let brackets: &[char] = &['[', ']'];
+    let network: IpNet = network.trim_matches(brackets).parse().ok()?;
+    Some((network.trunc(), l4_port.parse().ok()?))
+}
+
 /// Packets that get a firewall mark. Of several groups that a packet fits, the
 /// last one gives the mark, as with rules that set marks one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,5 +227,38 @@ mod tests {
             serde_json::to_string(&mark(false)).unwrap(),
             r#"{"fwmark":6,"ipv6":false}"#
         );
+    }
+
+    #[test]
+    fn a_service_is_written_with_or_without_its_protocol() {
+        let parse = |text: &str| {
+            text.parse::<ServiceKey>()
+                .map(|key| key.to_string())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(parse("192.0.2.10:80").unwrap(), "TCP 192.0.2.10:80");
+        assert_eq!(parse("udp/192.0.2.10:53").unwrap(), "UDP 192.0.2.10:53");
+        assert_eq!(parse("tcp/192.0.2.0/28:80").unwrap(), "TCP 192.0.2.0/28:80");
+        assert_eq!(
+            parse("udp/[2001:db8::/64]:53").unwrap(),
+            "UDP [2001:db8::/64]:53"
+        );
+        assert_eq!(parse("fwmark/5").unwrap(), "FWM 5");
+        assert_eq!(parse("fwmark6/5").unwrap(), "FWM 5 IPv6");
+        assert!(
+            parse("fwmark/five")
+                .unwrap_err()
+                .contains("is no firewall mark")
+        );
+        assert_eq!(
+            parse("tcp/[2001:db8::1]:80").unwrap(),
+            "TCP [2001:db8::1]:80"
+        );
+        assert!(
+            parse("dccp/192.0.2.10:80")
+                .unwrap_err()
+                .contains("write tcp, udp or sctp")
+        );
+        assert!(parse("192.0.2.10").unwrap_err().contains("is not VIP:port"));
     }
 }

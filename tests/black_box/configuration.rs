@@ -151,6 +151,7 @@ impl Configuration {
              workers = [0]\n\
              connections_max = 4096\n\
              control_socket = \"{socket}\"\n\
+             state_file = \"none\"\n\
              icmp_rate_per_s = {}\n\
              services_file = \"{RULES_FILE}\"\n",
             self.icmp_rate_per_s

@@ -329,3 +329,22 @@ director.toml:2: `extra_arguments` cannot hold -l, which the director sets itsel
 "#,
     );
 }
+
+#[test]
+fn state_file_that_is_no_path_is_refused() {
+    refused(
+        r#"
+[director]
+state_file = "no"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+"#,
+        r#"
+director.toml:2: `state_file` is "no"; write a path that begins with /, or "none" to keep nothing
+    state_file = "no"
+                 ^^^^
+"#,
+    );
+}

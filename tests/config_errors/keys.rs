@@ -265,7 +265,7 @@ device = "net_null0"
 addresses = ["192.0.2.10/24"]
 "#,
         r"
-director.toml:1: unknown table [vrrp]; write one of [director], [eal], [[port]], [[route]], [[neighbor]], [[fwmark]] or [[service]]
+director.toml:1: unknown table [vrrp]; write one of [director], [eal], [api], [[port]], [[route]], [[neighbor]], [[fwmark]] or [[service]]
     [vrrp]
      ^^^^
 ",

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod api;
 mod director;
 mod ipv6;
 mod keys;

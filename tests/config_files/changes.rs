@@ -89,6 +89,8 @@ fn what_stands_at_start_needs_a_restart_and_is_named() {
         ("/tmp/p.sock", "/tmp/q.sock", "[director] control_socket"),
         ("/tmp/n.sock", "/tmp/q.sock", "[director] netlink_socket"),
         ("\"lvs\"", "\"ops\"", "[director] netlink_group"),
+        ("/tmp/p.json", "/tmp/q.json", "[director] state_file"),
+        ("127.0.0.1:9110", "127.0.0.1:9111", "[api]"),
         (
             "hugepages = \"none\"",
             "hugepages = \"auto\"",

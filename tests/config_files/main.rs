@@ -15,8 +15,8 @@ use std::{
 
 use pointsman::{
     config::{
-        self, Config, Device, FORMAT, Files, Hugepages, IdlePolicy, Machine, NeighborConfig,
-        RouteAction, check_report, memory_need, needs_restart,
+        self, ApiConfig, ApiListen, Config, Device, FORMAT, Files, Hugepages, IdlePolicy, Machine,
+        NeighborConfig, RouteAction, check_report, memory_need, needs_restart,
     },
     scheduler::SchedulerKind,
     service::{
@@ -75,6 +75,7 @@ templates_max = 4096
 control_socket = "/tmp/p.sock"
 netlink_socket = "/tmp/n.sock"
 netlink_group = "lvs"
+state_file = "/tmp/p.json"
 icmp_rate_per_s = 0
 
 [director.timeouts]
@@ -98,6 +99,11 @@ memory_mib = 384
 memory_channels = 4
 file_prefix = "test"
 extra_arguments = ["--no-pci", "--log-level=lib.eal:debug"]
+
+[api]
+listen = "127.0.0.1:9110"
+token_file = "/tmp/p.token"
+metrics_without_token = true
 
 [[port]]
 name = "outside"
@@ -230,6 +236,9 @@ fn what_a_file_leaves_out_has_the_documented_default() {
         director.control_socket,
         Path::new("/run/pointsman/control.sock")
     );
+    let state_file = "/var/lib/pointsman/pointsman.json";
+    assert_eq!(director.state_file.as_deref(), Some(Path::new(state_file)));
+    assert_eq!(config.api, None);
     assert_eq!(
         director.netlink_socket,
         Path::new("/run/pointsman/ipvs.sock")
@@ -296,6 +305,16 @@ fn threads_and_tables_are_as_written() {
     assert_eq!(director.control_socket, Path::new("/tmp/p.sock"));
     assert_eq!(director.netlink_socket, Path::new("/tmp/n.sock"));
     assert_eq!(director.netlink_group.as_deref(), Some("lvs"));
+    assert_eq!(
+        director.state_file.as_deref(),
+        Some(Path::new("/tmp/p.json"))
+    );
+    let api = ApiConfig {
+        listen: ApiListen::Tcp("127.0.0.1:9110".parse().unwrap()),
+        token_file: Some("/tmp/p.token".into()),
+        metrics_without_token: true,
+    };
+    assert_eq!(config.api, Some(api));
     assert_eq!(director.icmp_rate_per_s, 0);
     assert_eq!(
         director.timeouts,
@@ -595,4 +614,37 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_state_file_has_the_name_of_the_file_prefix_unless_it_is_named_or_none() {
+    let state_file = |text: &str| parse(&format!("{text}{MINIMAL}")).director.state_file;
+    let path = |path: &str| Some(PathBuf::from(path));
+    let second = "[eal]\nfile_prefix = \"second\"\n";
+    assert_eq!(state_file(second), path("/var/lib/pointsman/second.json"));
+    let named = format!("[director]\nstate_file = \"/a/b\"\n{second}");
+    assert_eq!(state_file(&named), path("/a/b"));
+    assert_eq!(state_file("[director]\nstate_file = \"none\"\n"), None);
+}
+
+#[test]
+fn the_api_listens_on_a_socket_or_beyond_loopback_with_a_token() {
+    let listen = |text: &str| {
+        parse(&format!("[api]\n{text}\n{MINIMAL}"))
+            .api
+            .unwrap()
+            .listen
+    };
+    assert_eq!(
+        listen("listen = \"/run/p.sock\""),
+        ApiListen::Unix("/run/p.sock".into())
+    );
+    assert_eq!(
+        listen("listen = \"[::1]:9110\""),
+        ApiListen::Tcp("[::1]:9110".parse().unwrap())
+    );
+    assert_eq!(
+        listen("listen = \"0.0.0.0:9110\"\ntoken_file = \"/t\""),
+        ApiListen::Tcp("0.0.0.0:9110".parse().unwrap())
+    );
 }

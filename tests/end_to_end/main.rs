@@ -25,3 +25,4 @@ mod pktgen;
 mod ports;
 mod reload;
 mod support;
+mod survival;

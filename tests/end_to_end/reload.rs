@@ -186,25 +186,3 @@ fn services_of_a_kernel_director_are_taken_up_changed_and_given_back() {
     }
     assert_eq!(saved(), right);
 }
-
-#[test]
-fn settings_made_at_run_time_are_taken_back_by_the_file_and_the_log_names_them() {
-    const NAME: &str =
-        "settings_made_at_run_time_are_taken_back_by_the_file_and_the_log_names_them";
-    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 1) else {
-        return;
-    };
-    let director = lab.start_director(&lab.configuration());
-    assert_eq!(director.set("sloppy_tcp 1"), "sloppy_tcp = 1\n");
-    assert_eq!(director.set("timeouts 0 30 0"), "timeouts = 900 30 300\n");
-    assert_eq!(director.show("settings")["tunables"]["sloppy_tcp"], true);
-    assert!(director.log().contains("set at run time: sloppy_tcp 1"));
-    let news = director.reload();
-    for part in [
-        "sloppy_tcp is 0 again, as the file says; 1 was set at run time",
-        "tcp_fin is 120 again, as the file says; 30 was set at run time",
-    ] {
-        assert!(news.contains(part), "{part}: {news}");
-    }
-    assert_eq!(director.show("settings")["tunables"]["sloppy_tcp"], false);
-}

@@ -171,15 +171,32 @@ pub(crate) const LAYERS: &[Layer] = &[
     // The words in which a director is told and asked, in any language.
     core("control::command", &["service"]),
     core(
+        "control::edit",
+        &[
+            "scheduler::SchedulerFlags",
+            "scheduler::SchedulerKind",
+            "service",
+            "wire",
+        ],
+    ),
+    core(
         "control::status",
         &[
             "control::command",
+            "control::edit",
             "io",
             "scheduler::SchedulerKind",
             "service",
             "wire",
         ],
     ),
+    // What outlives a director, and what a changed file makes of it.
+    core("control::snapshot", &["control::command", "service"]),
+    core(
+        "control::merge",
+        &["control::command", "control::snapshot", "service"],
+    ),
+    core("control::saved", &["control::snapshot"]),
     core(
         "ipvsadm",
         &[
@@ -227,6 +244,10 @@ pub(crate) const LAYERS: &[Layer] = &[
             "config",
             "connection",
             "control::command",
+            "control::edit",
+            "control::merge",
+            "control::saved",
+            "control::snapshot",
             "control::status",
             "counters",
             "explain",
@@ -262,6 +283,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "connection",
             "control",
             "control::command",
+            "control::saved",
             "counters",
             "flow",
             "forwarding",
@@ -292,8 +314,18 @@ pub(crate) const LAYERS: &[Layer] = &[
     shell(
         "run",
         &[
-            "clock", "config", "control", "counters", "director", "io", "io::dpdk", "memory",
-            "version", "wire", "worker",
+            "clock",
+            "config",
+            "control",
+            "control::saved",
+            "counters",
+            "director",
+            "io",
+            "io::dpdk",
+            "memory",
+            "version",
+            "wire",
+            "worker",
         ],
     ),
     shell(
@@ -301,6 +333,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         &[
             "config",
             "control",
+            "control::command",
             "control::status",
             "doctor",
             "explain::FRAMES_MAX",

@@ -3,8 +3,12 @@
 use crate::lexer::{Kind, Token, tokens};
 
 /// Parts of modules that are layers of their own.
-const PARTS: [(&str, &str); 6] = [
+const PARTS: [(&str, &str); 10] = [
     ("control", "command"),
+    ("control", "edit"),
+    ("control", "merge"),
+    ("control", "saved"),
+    ("control", "snapshot"),
     ("control", "status"),
     ("io", "dpdk"),
     ("io", "mem"),

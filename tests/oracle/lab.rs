@@ -84,6 +84,7 @@ impl Lab {
                 config_file: "oracle.toml".into(),
                 tsc_hz: 1,
             },
+            saved: None,
         };
         let director =
             assemble(config.clone(), materials, Ticks::ZERO).map_err(|error| error.to_string())?;
@@ -278,6 +279,7 @@ fn config_of(network: &Network) -> Config {
             netlink_group: None,
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),
+            state_file: None,
             icmp_rate_per_s: 0,
         },
         eal: EalConfig {
@@ -287,6 +289,7 @@ fn config_of(network: &Network) -> Config {
             file_prefix: "oracle".to_owned(),
             extra_arguments: Vec::new(),
         },
+        api: None,
         ports: ports.collect(),
         routes: network.routes.clone(),
         neighbors: network.neighbors.clone(),

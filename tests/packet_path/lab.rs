@@ -360,6 +360,7 @@ pub(crate) fn materials<D: Driver>(
             config_file: "lab.toml".into(),
             tsc_hz: 1,
         },
+        saved: None,
     }
 }
 
@@ -404,6 +405,7 @@ pub(crate) fn config(setup: &Setup) -> Config {
             netlink_group: None,
             timeouts: Timeouts::default(),
             tunables: setup.tunables,
+            state_file: None,
             icmp_rate_per_s: setup.icmp_rate_per_s,
         },
         eal: EalConfig {
@@ -413,6 +415,7 @@ pub(crate) fn config(setup: &Setup) -> Config {
             file_prefix: "lab".to_owned(),
             extra_arguments: Vec::new(),
         },
+        api: None,
         ports: vec![
             port("clients", "192.0.2.1/24", setup.vlan),
             port("servers", "10.0.0.1/24", setup.vlan),

@@ -190,6 +190,7 @@ impl Lab {
                 config_file: "lab.toml".into(),
                 tsc_hz: 1,
             },
+            saved: None,
         };
         let director = assemble(config, materials, Ticks::ZERO).unwrap();
 

@@ -8,7 +8,7 @@ use crate::{
     },
     control::status::{
         CounterStatus, DirectorStatus, NeighborStatus, PortStatus, RouteStatus, SettingsStatus,
-        WorkerStatus,
+        StateFileStatus, WorkerStatus,
     },
     io::{PortCapabilities, sharing::Sharing},
     service::{TUNABLES, Tunables},
@@ -356,6 +356,7 @@ pub(super) fn director(director: &DirectorStatus) -> String {
          configuration  {config_file}\n\
          state          generation {generation}, live on {live} of {workers} workers\n\
          services       {services}\n\
+         kept in        {kept}\n\
          connections    {connections}\n\
          timeouts       tcp {tcp} s, tcpfin {tcp_fin} s, udp {udp} s\n\
          settings       {settings}",
@@ -367,12 +368,26 @@ pub(super) fn director(director: &DirectorStatus) -> String {
         live = director.workers_live,
         workers = director.workers,
         services = director.services,
+        kept = state_file(director.state_file.as_ref()),
         connections = director.connections,
         tcp = timeouts.tcp,
         tcp_fin = timeouts.tcp_fin,
         udp = timeouts.udp,
         settings = setting_lines(tunables),
     )
+}
+
+fn state_file(state_file: Option<&StateFileStatus>) -> String {
+    let Some(file) = state_file else {
+        return "no file: what changes at run time ends with the director".to_owned();
+    };
+    let progress = if file.is_saved { "" } else { ", not yet all" };
+    let errors = match file.errors {
+        0 => String::new(),
+        1 => "; 1 error".to_owned(),
+        errors => format!("; {errors} errors"),
+    };
+    format!("{}{progress}{errors}", file.path.display())
 }
 
 #[cfg(test)]

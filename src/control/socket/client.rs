@@ -137,7 +137,10 @@ fn answers(request: &Request, response: &Response) -> bool {
             | (Request::Routes, Response::Routes(_))
             | (Request::Director, Response::Director(_))
             | (Request::Explain(_), Response::Explain(_))
-            | (Request::Apply(_), Response::Applied | Response::Refused(_))
+            | (
+                Request::Apply(_) | Request::Edit(_) | Request::Revert,
+                Response::Applied | Response::Refused(_)
+            )
             | (
                 Request::Settings | Request::SetTunable { .. } | Request::SetTimeouts { .. },
                 Response::Settings(_)

@@ -104,6 +104,7 @@ impl Configuration {
              workers = {:?}\n\
              connections_max = 16384\n\
              control_socket = \"{}\"\n\
+             state_file = \"{}\"\n\
              {services_file}\
              {}\
              [director.ipvs]\n\
@@ -114,6 +115,7 @@ impl Configuration {
              file_prefix = \"{}\"\n",
             self.workers,
             lab.socket().display(),
+            lab.state_file().display(),
             self.director_keys,
             self.expire_nodest_conn,
             self.hugepages,

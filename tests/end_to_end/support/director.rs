@@ -9,6 +9,10 @@ use std::{
     time::Duration,
 };
 
+use pointsman::control::{
+    socket::query,
+    status::{Request, Response},
+};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -30,6 +34,8 @@ pub(crate) struct Director {
 impl Director {
     pub(super) fn start(lab: &Lab, log: &str) -> Self {
         let log = lab.path(log);
+        // Not what another one said before.
+        fs::write(&log, "").unwrap();
         let mut director = Self {
             process: spawn(lab, &log),
             socket: lab.socket(),
@@ -95,6 +101,29 @@ impl Director {
             .unwrap();
         assert!(output.status.success(), "{words}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// `pointsman revert`.
+    pub(crate) fn revert(&self) {
+        let output = Command::new(PROGRAM)
+            .args(["revert", "--socket"])
+            .arg(&self.socket)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Carries out a command, as any client of the control socket can.
+    pub(crate) fn apply(&self, command: pointsman::control::command::Command) {
+        let response = query(&self.socket, &Request::Apply(command.clone())).unwrap();
+        assert_eq!(response, Response::Applied, "{command:?}");
+    }
+
+    /// Waits until the state file has all that holds.
+    pub(crate) fn saved(&self) {
+        wait_for("all is saved", || {
+            self.show("director")["state_file"]["is_saved"] == true
+        });
     }
 
     pub(crate) fn generation(&self) -> u64 {

@@ -305,6 +305,11 @@ impl Lab {
     /// Starts a director and waits until its workers run.
     pub(crate) fn start_director(&self, configuration: &Configuration) -> Director {
         self.write(configuration);
+        self.start_director_as_written()
+    }
+
+    /// With the configuration file as it stands.
+    pub(crate) fn start_director_as_written(&self) -> Director {
         Director::start(self, "director.log")
     }
 
@@ -314,6 +319,10 @@ impl Lab {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.path("control.sock")
+    }
+
+    pub(crate) fn state_file(&self) -> PathBuf {
+        self.path("state.json")
     }
 
     pub(crate) fn write(&self, configuration: &Configuration) {

@@ -55,6 +55,8 @@ fn a_busy_worker_fits_into_the_width() {
         packets: 64,
         packets_per_burst: 63.97,
         busy_share: 0.987_6,
+        busy_cycles: 0,
+        total_cycles: 0,
         cycles_per_packet: 182.4,
         tsc_hz: 2_100_000_000,
         connections: 1_234_567,
@@ -222,7 +224,18 @@ fn the_director_says_on_how_many_workers_its_state_is_live() {
         connections: 3,
         timeouts: Timeouts::default(),
         tunables: Tunables::default(),
+        state_file: Some(StateFileStatus {
+            path: PathBuf::from("/var/lib/pointsman/pointsman.json"),
+            saves: 3,
+            errors: 1,
+            is_saved: false,
+        }),
+        tables: Vec::new(),
     });
+    assert!(
+        text.contains("kept in        /var/lib/pointsman/pointsman.json, not yet all; 1 error\n"),
+        "{text}"
+    );
     assert!(
         text.starts_with("pointsman 0.1.0, process 42, up for 1 min 1 s\n"),
         "{text}"

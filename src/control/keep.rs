@@ -1,0 +1,206 @@
+//! Keeping services and settings: what there is to be saved and when, and what
+//! a director begins with.
+
+use super::{
+    Management,
+    command::Command,
+    merge::merge,
+    saved::Saved,
+    snapshot::{ServerSnapshot, ServiceSnapshot, Snapshot},
+    state_file::StateWriter,
+    status::StateFileStatus,
+};
+use crate::{
+    clock::Ticks,
+    config::{Config, ServiceConfig},
+    control::command::CommandError,
+    io::Driver,
+};
+
+/// The state file of a management thread, and what it does not know yet.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    writer: Option<StateWriter>,
+    /// Whether something changed since the file was given a state.
+    unsaved: bool,
+    saved_at: Option<Ticks>,
+}
+
+impl Keeper {
+    /// Something changed that is to outlive the director.
+    pub(super) const fn changed(&mut self) {
+        self.unsaved = true;
+    }
+}
+
+impl<D: Driver> Management<D> {
+    /// Saves services and settings from now on, at once for the first time.
+    pub fn keep_state(&mut self, writer: StateWriter) {
+        self.keeper.writer = Some(writer);
+        self.keeper.unsaved = true;
+    }
+
+    /// Saves what has not been saved, and ends that. Waits for the disk.
+    pub fn finish_keeping(&mut self) {
+        let Some(writer) = self.keeper.writer.take() else {
+            return;
+        };
+        let last = self.keeper.unsaved.then(|| self.saved());
+        writer.finish(last);
+    }
+
+    /// Gives the state file what it does not know, but not too often, and never
+    /// waits for it.
+    pub(super) fn save(&mut self, now: Ticks) {
+        let is_early = |at| now.ms_since(at) < SAVE_INTERVAL_MS;
+        let is_ready = self
+            .keeper
+            .writer
+            .as_ref()
+            .is_some_and(StateWriter::is_ready);
+        if !self.keeper.unsaved || !is_ready || self.keeper.saved_at.is_some_and(is_early) {
+            return;
+        }
+        let saved = self.saved();
+        if let Some(writer) = &mut self.keeper.writer {
+            writer.save(saved);
+        }
+        self.keeper.unsaved = false;
+        self.keeper.saved_at = Some(now);
+    }
+
+    /// Makes services and settings what the last director left, with what the
+    /// file has changed since then; without one, what the file says.
+    ///
+    /// # Errors
+    /// [`CommandError`] when the director cannot hold it all.
+    pub(super) fn begin_with(&mut self, saved: Option<Saved>) -> Result<(), CommandError> {
+        let file = of_config(&self.config);
+        let Some(Saved {
+            file: base,
+            running,
+            saved_by,
+        }) = saved
+        else {
+            let nothing = Snapshot {
+                services: Vec::new(),
+                ..file.clone()
+            };
+            return self.apply_merge(&nothing, &file);
+        };
+        self.apply(&Command::SetTimeouts(running.timeouts))?;
+        self.apply(&Command::SetTunables(running.tunables))?;
+        running
+            .commands()
+            .try_for_each(|command| self.apply(&command))?;
+        log::info!(
+            "services and settings are those of the last director, pointsman {saved_by}, with \
+             what the configuration has changed since: {} services",
+            running.services.len()
+        );
+        self.apply_merge(&base, &file)
+    }
+
+    /// Takes up what is another in `file` than it was in `base`.
+    ///
+    /// # Errors
+    /// [`CommandError`] when the director cannot hold it all; what came before
+    /// the refused change has taken effect.
+    pub(super) fn apply_merge(
+        &mut self,
+        base: &Snapshot,
+        file: &Snapshot,
+    ) -> Result<(), CommandError> {
+        let merge = merge(base, file, &self.snapshot());
+        for line in merge.overridden.iter().take(LOG_LINES_MAX) {
+            log::info!("{line}");
+        }
+        if let Some(more) = merge
+            .overridden
+            .len()
+            .checked_sub(LOG_LINES_MAX)
+            .filter(|n| *n > 0)
+        {
+            log::info!("and {more} more things that were set at run time are as the file says");
+        }
+        self.keeper.changed();
+        merge
+            .commands
+            .iter()
+            .try_for_each(|command| self.apply(command))
+    }
+
+    /// Takes back all that was changed at run time.
+    ///
+    /// # Errors
+    /// [`CommandError`] when the director cannot hold what the file says.
+    pub(super) fn revert(&mut self) -> Result<(), CommandError> {
+        let (running, file) = (self.snapshot(), of_config(&self.config));
+        self.apply_merge(&running, &file)
+    }
+
+    pub(super) fn state_file_status(&self) -> Option<StateFileStatus> {
+        let writer = self.keeper.writer.as_ref()?;
+        Some(StateFileStatus {
+            path: writer.path().to_owned(),
+            saves: writer.saves(),
+            errors: writer.errors(),
+            is_saved: !self.keeper.unsaved && writer.is_saved(),
+        })
+    }
+
+    fn saved(&self) -> Saved {
+        Saved {
+            saved_by: self.info.version.clone(),
+            file: of_config(&self.config),
+            running: self.snapshot(),
+        }
+    }
+
+    /// What holds.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let services = self.services.iter().map(|(key, service)| {
+            let servers = service.servers.iter().rev();
+            let servers = servers.filter_map(|&index| self.services.server(index));
+            ServiceSnapshot {
+                key: *key,
+                options: service.options,
+                servers: servers
+                    .map(|server| ServerSnapshot {
+                        key: server.key,
+                        options: server.options,
+                        last_weight: server.last_weight,
+                    })
+                    .collect(),
+            }
+        });
+        Snapshot {
+            timeouts: self.services.timeouts,
+            tunables: self.services.tunables,
+            services: services.collect(),
+        }
+    }
+}
+
+/// What the configuration says.
+pub(super) fn of_config(config: &Config) -> Snapshot {
+    let service = |service: &ServiceConfig| ServiceSnapshot {
+        key: service.key,
+        options: service.options,
+        servers: service
+            .servers
+            .iter()
+            .map(|&(key, options)| ServerSnapshot::new(key, options))
+            .collect(),
+    };
+    Snapshot {
+        timeouts: config.director.timeouts,
+        tunables: config.director.tunables,
+        services: config.services.iter().map(service).collect(),
+    }
+}
+
+/// The file is given a state at most so often.
+const SAVE_INTERVAL_MS: u64 = 250;
+/// Lines of the log about what the file has overridden.
+const LOG_LINES_MAX: usize = 50;
