@@ -12,6 +12,7 @@
 //! The core knows no DPDK, no sockets and no clock: `--no-default-features`
 //! builds it on a machine without DPDK.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;

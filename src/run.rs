@@ -22,6 +22,7 @@ use crossbeam::channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{
+    api::{Api, ApiError},
     clock::{Clock, MonotonicClock},
     config::{self, Config, ConfigErrors, Device, Files, IdlePolicy, Loaded, Machine, PortConfig},
     control::{
@@ -56,6 +57,9 @@ pub enum RunError {
     /// The control socket could not be made.
     #[error(transparent)]
     Socket(#[from] BindError),
+    /// The API has no place or no token.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// DPDK did not start.
     #[error(transparent)]
     Eal(#[from] EalError),
@@ -90,6 +94,7 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
         &config.director.netlink_socket,
         config.director.netlink_group.as_deref(),
     )?;
+    let api = config.api.as_ref().map(Api::bind).transpose()?;
     let clock = MonotonicClock::start();
 
     let eal = Eal::start(&EalArguments::new(&config))?;
@@ -105,6 +110,7 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
     let idle = idle_policy(&config);
     let cores = config.director.worker_cores.clone();
     let netlink_thread = netlink_socket.spawn(requests_in.clone())?;
+    let api_thread = api.map(|api| api.spawn(requests_in.clone())).transpose()?;
     let socket_thread = socket.spawn(requests_in)?;
     let (saved, state_file) = open_state(&config);
     let materials = materials(ports, pool, cores.len(), requests, (info, saved));
@@ -133,6 +139,7 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
     );
     log::info!("stopping");
     drop(netlink_thread);
+    drop(api_thread);
     drop(socket_thread);
     management.finish_keeping();
     threads.join();
@@ -146,7 +153,7 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
 /// A file that cannot be used keeps no director from running.
 fn open_state(config: &Config) -> (Option<Saved>, Option<StateFile>) {
     let Some(path) = &config.director.state_file else {
-        log::warn!("`state_file` is \"none\": what changes at run time ends with this director");
+        log::info!("`state_file` is \"none\": what changes at run time ends with this director");
         return (None, None);
     };
     let file = match StateFile::open(path) {

@@ -12,6 +12,7 @@
 )]
 
 mod answers;
+mod api;
 mod explain;
 mod few_queues;
 mod forwarding;

@@ -31,9 +31,13 @@ fn weighing(weight: u32) -> ServerOptions {
     }
 }
 
-/// Servers of a service with their weights, the newest first; `None` without
-/// the service.
-fn servers(director: &Director, address: &str) -> Option<Vec<(String, u64)>> {
+/// Servers of a service with their weights, the newest first.
+fn servers(director: &Director, address: &str) -> Vec<(String, u64)> {
+    listed(director, address).unwrap()
+}
+
+/// The same; `None` without the service.
+fn listed(director: &Director, address: &str) -> Option<Vec<(String, u64)>> {
     let services = director.show("services");
     let service = services
         .as_array()
@@ -52,9 +56,9 @@ fn servers(director: &Director, address: &str) -> Option<Vec<(String, u64)>> {
     )
 }
 
-fn list(servers: &[(u8, u64)]) -> Option<Vec<(String, u64)>> {
+fn list(servers: &[(u8, u64)]) -> Vec<(String, u64)> {
     let server = |&(number, weight): &(u8, u64)| (rip(number).to_string(), weight);
-    Some(servers.iter().map(server).collect())
+    servers.iter().map(server).collect()
 }
 
 fn with(lab: &Lab, servers: &[(u8, u32)]) -> Configuration {
@@ -75,9 +79,9 @@ fn a_killed_director_comes_back_with_what_was_changed_at_run_time() {
     };
     let configuration = with(&lab, &[(1, 1)]);
     let mut director = lab.start_director(&configuration);
-    director.apply(Command::EditServer(http(), server(1), weighing(0)));
-    director.apply(Command::AddServer(http(), server(2), weighing(3)));
-    director.apply(Command::DeleteService(echo()));
+    director.apply(&Command::EditServer(http(), server(1), weighing(0)));
+    director.apply(&Command::AddServer(http(), server(2), weighing(3)));
+    director.apply(&Command::DeleteService(echo()));
     director.set("sloppy_tcp 1");
     director.set("timeouts 0 30 0");
     director.saved();
@@ -88,7 +92,7 @@ fn a_killed_director_comes_back_with_what_was_changed_at_run_time() {
     // Also the first request goes where it was told to at run time.
     assert_eq!(lab.ask(4), [2; 4]);
     assert_eq!(servers(&director, HTTP), list(&[(2, 3), (1, 0)]));
-    assert_eq!(servers(&director, ECHO), None);
+    assert_eq!(listed(&director, ECHO), None);
     let settings = director.show("settings");
     assert_eq!(settings["tunables"]["sloppy_tcp"], true);
     assert_eq!(settings["configured_tunables"]["sloppy_tcp"], false);
@@ -103,9 +107,9 @@ fn sighup_takes_up_what_the_file_changed_and_leaves_the_rest() {
         return;
     };
     let director = lab.start_director(&with(&lab, &[(1, 1), (2, 1)]));
-    director.apply(Command::AddServer(http(), server(3), weighing(1)));
-    director.apply(Command::EditServer(http(), server(1), weighing(7)));
-    director.apply(Command::DeleteServer(http(), server(2)));
+    director.apply(&Command::AddServer(http(), server(3), weighing(1)));
+    director.apply(&Command::EditServer(http(), server(1), weighing(7)));
+    director.apply(&Command::DeleteServer(http(), server(2)));
     director.set("sloppy_tcp 1");
     let news = director.reload();
     assert!(news.contains("read again"), "{news}");
@@ -136,7 +140,7 @@ fn a_file_changed_while_the_director_was_down_is_merged_at_the_start() {
         return;
     };
     let mut director = lab.start_director(&with(&lab, &[(1, 1), (2, 1)]));
-    director.apply(Command::EditServer(http(), server(2), weighing(0)));
+    director.apply(&Command::EditServer(http(), server(2), weighing(0)));
     // The last change is saved by the stop itself.
     director.signal(Signal::TERM);
     assert!(director.wait().success());
@@ -154,8 +158,8 @@ fn revert_takes_everything_back() {
     };
     let director = lab.start_director(&lab.configuration());
     director.set("sloppy_tcp 1");
-    director.apply(Command::Flush);
-    assert_eq!(servers(&director, HTTP), None);
+    director.apply(&Command::Flush);
+    assert_eq!(listed(&director, HTTP), None);
     director.revert();
     assert_eq!(servers(&director, HTTP), list(&[(1, 1)]));
     assert_eq!(director.show("settings")["tunables"]["sloppy_tcp"], false);
@@ -169,7 +173,7 @@ fn a_torn_state_file_is_put_aside_and_the_director_runs_by_its_configuration() {
         return;
     };
     let mut director = lab.start_director(&lab.configuration());
-    director.apply(Command::Flush);
+    director.apply(&Command::Flush);
     director.signal(Signal::TERM);
     director.wait();
     let whole = fs::read(lab.state_file()).unwrap();

@@ -273,6 +273,21 @@ pub(crate) const LAYERS: &[Layer] = &[
             "worker",
         ],
     ),
+    // Asks the management thread as clients of its socket do.
+    shell(
+        "api",
+        &[
+            "config",
+            "control",
+            "control::command",
+            "control::edit",
+            "control::status",
+            "scheduler::SchedulerKind",
+            "service",
+            "version",
+            "wire",
+        ],
+    ),
     // Connects workers and management over any driver, so that tests can drive
     // the whole without a thread.
     core(
@@ -314,6 +329,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     shell(
         "run",
         &[
+            "api",
             "clock",
             "config",
             "control",

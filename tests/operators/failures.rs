@@ -137,8 +137,7 @@ fn keepalived_outlives_a_director_and_goes_on_with_the_next() {
     site.tools.ipvsadm("-C").ok();
     let keepalived = Keepalived::start(&site, &site.configuration("", ""));
     site.wait_for_servers(&[(1, 1), (2, 1)]);
-    let saved = site.tools.ipvsadm("-Sn").ok();
-    fs::write(site.lab.path("saved.rules"), saved).unwrap();
+    director.saved();
     director.signal(Signal::KILL);
     director.wait();
     // It has something to tell, and nobody listens. Were it to wait for an answer
@@ -151,11 +150,8 @@ fn keepalived_outlives_a_director_and_goes_on_with_the_next() {
     assert!(burnt < 100, "{burnt} of 200 ticks\n{}", keepalived.log());
     drop(director);
     fs::remove_file(site.lab.path("director.log")).unwrap();
-    // The next one starts with what the one before had, and keepalived tries again.
-    let _director = site.lab.start_director(&Configuration {
-        director_keys: "services_file = \"saved.rules\"\n",
-        ..site.lab.configuration()
-    });
+    let _director = site.lab.start_director(&site.lab.configuration());
+    // It has what the one before had; keepalived tries again.
     site.wait_for_servers(&[(1, 1)]);
     site.start_nginx(2);
     site.wait_for_servers(&[(1, 1), (2, 1)]);

@@ -114,7 +114,7 @@ impl Director {
     }
 
     /// Carries out a command, as any client of the control socket can.
-    pub(crate) fn apply(&self, command: pointsman::control::command::Command) {
+    pub(crate) fn apply(&self, command: &pointsman::control::command::Command) {
         let response = query(&self.socket, &Request::Apply(command.clone())).unwrap();
         assert_eq!(response, Response::Applied, "{command:?}");
     }
