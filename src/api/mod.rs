@@ -111,6 +111,8 @@ struct Shared {
     requests: Sender<ControlRequest>,
     token: Option<Token>,
     metrics_without_token: bool,
+    /// Whether a web page could otherwise have a browser on this host ask.
+    refuses_browsers: bool,
 }
 
 impl Api {
@@ -161,6 +163,7 @@ impl Api {
             .build()?;
         let shared = Shared {
             requests,
+            refuses_browsers: self.token.is_none() && matches!(self.listener, Listener::Tcp(_)),
             token: self.token,
             metrics_without_token: self.metrics_without_token,
         };

@@ -75,25 +75,47 @@ pub(super) async fn connections(
     }
 }
 
-/// A handler that hands on one answer of the management thread.
-macro_rules! question {
-    ($name:ident, $variant:ident) => {
-        pub(super) async fn $name(State(api): Api) -> Answer {
-            match asked(&api, Request::$variant).await? {
-                status::Response::$variant(answer) => json(&answer),
-                _ => Err(other_answer()),
-            }
-        }
-    };
+pub(super) async fn counters(State(api): Api) -> Answer {
+    answer_to(&api, Request::Counters).await
 }
 
-question!(counters, Counters);
-question!(workers, Workers);
-question!(ports, Ports);
-question!(neighbors, Neighbors);
-question!(routes, Routes);
-question!(director, Director);
-question!(settings, Settings);
+pub(super) async fn workers(State(api): Api) -> Answer {
+    answer_to(&api, Request::Workers).await
+}
+
+pub(super) async fn ports(State(api): Api) -> Answer {
+    answer_to(&api, Request::Ports).await
+}
+
+pub(super) async fn neighbors(State(api): Api) -> Answer {
+    answer_to(&api, Request::Neighbors).await
+}
+
+pub(super) async fn routes(State(api): Api) -> Answer {
+    answer_to(&api, Request::Routes).await
+}
+
+pub(super) async fn director(State(api): Api) -> Answer {
+    answer_to(&api, Request::Director).await
+}
+
+pub(super) async fn settings(State(api): Api) -> Answer {
+    answer_to(&api, Request::Settings).await
+}
+
+/// What the management thread says, without the name of the answer around it.
+async fn answer_to(api: &Arc<Shared>, request: Request) -> Answer {
+    match asked(api, request).await? {
+        status::Response::Counters(counters) => json(&counters),
+        status::Response::Workers(workers) => json(&workers),
+        status::Response::Ports(ports) => json(&ports),
+        status::Response::Neighbors(neighbors) => json(&neighbors),
+        status::Response::Routes(routes) => json(&routes),
+        status::Response::Director(director) => json(&director),
+        status::Response::Settings(settings) => json(&settings),
+        _ => Err(other_answer()),
+    }
+}
 
 pub(super) async fn openapi() -> Response {
     with_type("application/json", OPENAPI)

@@ -2,15 +2,18 @@
 //! the time, errors as problem documents.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, post},
+    routing::{MethodRouter, get, post},
 };
 use tokio::{task, time};
 
@@ -78,7 +81,7 @@ fn handlers(path: &str) -> Handlers {
         "/v1/settings" => get(questions::settings).patch(changes::patch_settings),
         "/v1/workers" => get(questions::workers),
         "/v1/zero" => post(changes::zero),
-        _ => delete(not_found),
+        _ => MethodRouter::new(),
     }
 }
 
@@ -105,6 +108,9 @@ async fn admitted(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    if shared.refuses_browsers {
+        check_sender(request.headers())?;
+    }
     let is_open = shared.metrics_without_token && request.uri().path() == METRICS;
     if let Some(token) = &shared.token
         && !is_open
@@ -118,6 +124,32 @@ async fn admitted(
         let detail = "the request was not there in time";
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
     })
+}
+
+/// Refuses what a web page makes a browser on this host send: without a token
+/// nothing else tells it from a client. Browsers name the page's origin with
+/// requests that change something, and the page's host with all of them.
+fn check_sender(headers: &HeaderMap) -> Result<(), Problem> {
+    let forbidden = |detail: &str| Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    if headers.contains_key(header::ORIGIN) {
+        return forbidden("without a token, web pages are not served; set `token_file` in [api]");
+    }
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let is_here = host.is_none_or(|host| {
+        host == "localhost"
+            || host.starts_with("localhost:")
+            || host.parse::<SocketAddr>().is_ok()
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    });
+    if is_here {
+        Ok(())
+    } else {
+        forbidden(
+            "without a token, say the address or localhost as Host, or set `token_file` in [api]",
+        )
+    }
 }
 
 /// Asks the management thread.

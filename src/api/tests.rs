@@ -62,6 +62,7 @@ impl Lab {
             requests,
             token: token.map(|token| token.parse().unwrap()),
             metrics_without_token: false,
+            refuses_browsers: false,
         };
         Self {
             router: router::router(Arc::new(shared)),
@@ -197,6 +198,7 @@ fn metrics_can_be_open_while_all_else_is_not() {
         requests,
         token: Some(TOKEN.parse().unwrap()),
         metrics_without_token: true,
+        refuses_browsers: false,
     };
     let lab = Lab {
         router: router::router(Arc::new(shared)),
@@ -415,6 +417,7 @@ fn a_director_that_stops_is_not_available() {
         requests,
         token: None,
         metrics_without_token: false,
+        refuses_browsers: false,
     };
     let lab = Lab {
         router: router::router(Arc::new(shared)),
@@ -492,7 +495,7 @@ fn config(listen: ApiListen) -> ApiConfig {
 
 /// What a client that asks for the counters gets over a connection.
 fn counters_over(mut stream: impl Read + Write) -> String {
-    let request = "GET /v1/counters HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let request = "GET /v1/counters HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -512,6 +515,33 @@ fn serve(listen: ApiListen) -> (ApiHandle, Option<SocketAddr>) {
         }
     });
     (api.spawn(requests).unwrap(), address)
+}
+
+#[test]
+fn web_pages_cannot_have_a_browser_ask() {
+    let (_api, address) = serve(ApiListen::Tcp("127.0.0.1:0".parse().unwrap()));
+    let status = |head: &str| {
+        let mut stream = TcpStream::connect(address.unwrap()).unwrap();
+        let request = format!("GET /v1/counters HTTP/1.1\r\n{head}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.get(9..12).unwrap().to_owned()
+    };
+    for host in [
+        "127.0.0.1:9110",
+        "[::1]:9110",
+        "localhost:9110",
+        "localhost",
+        "[::1]",
+    ] {
+        assert_eq!(status(&format!("Host: {host}\r\n")), "200", "{host}");
+    }
+    assert_eq!(status("Host: evil.example:9110\r\n"), "403");
+    assert_eq!(
+        status("Host: localhost\r\nOrigin: http://evil.example\r\n"),
+        "403"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::{
     Management,
-    command::Command,
+    command::{Command, CommandError},
     merge::merge,
     saved::Saved,
     snapshot::{ServerSnapshot, ServiceSnapshot, Snapshot},
@@ -13,7 +13,6 @@ use super::{
 use crate::{
     clock::Ticks,
     config::{Config, ServiceConfig},
-    control::command::CommandError,
     io::Driver,
 };
 
@@ -136,6 +135,7 @@ impl<D: Driver> Management<D> {
     /// [`CommandError`] when the director cannot hold what the file says.
     pub(super) fn revert(&mut self) -> Result<(), CommandError> {
         let (running, file) = (self.snapshot(), of_config(&self.config));
+        log::info!("all that was changed at run time is taken back");
         self.apply_merge(&running, &file)
     }
 

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::{
     keepalived::{Keepalived, Site},
-    support::{Configuration, Lab, Shape, wait_for},
+    support::{Lab, Shape, wait_for},
     tools::{Said, Tools},
 };
 
