@@ -24,7 +24,7 @@ use super::{
 use crate::{
     control::status::{
         self, CounterStatus, DirectorStatus, NeighborStatus, PortStatus, Request, ServiceStatus,
-        WorkerStatus,
+        Statistics, WorkerStatus,
     },
     service::ServiceKey,
 };
@@ -34,6 +34,8 @@ use crate::{
 struct Facts {
     director: DirectorStatus,
     services: Vec<ServiceStatus>,
+    /// Of all services, deleted ones included.
+    total: Statistics,
     counters: Vec<CounterStatus>,
     workers: Vec<WorkerStatus>,
     ports: Vec<PortStatus>,
@@ -48,6 +50,10 @@ pub(super) async fn metrics(State(api): State<Arc<Shared>>) -> Result<Response, 
 impl Facts {
     async fn gather(api: &Arc<Shared>) -> Result<Self, Problem> {
         let services = all_services(api).await?;
+        let status::Response::Statistics { total, .. } = asked(api, Request::Statistics).await?
+        else {
+            return Err(other_answer());
+        };
         let status::Response::Director(director) = asked(api, Request::Director).await? else {
             return Err(other_answer());
         };
@@ -66,6 +72,7 @@ impl Facts {
         Ok(Self {
             director,
             services,
+            total,
             counters,
             workers,
             ports,

@@ -129,9 +129,12 @@ pub(super) async fn all_services(api: &Arc<Shared>) -> Result<Vec<ServiceStatus>
 }
 
 async fn one_service(api: &Arc<Shared>, key: ServiceKey) -> Result<ServiceStatus, Problem> {
-    let mut services = all_services(api).await?.into_iter();
-    let found = services.find(|service| service.key == key);
-    Ok(found.ok_or(CommandError::NoSuchService(key))?)
+    match asked(api, Request::Service(key)).await? {
+        status::Response::Services(mut services) => {
+            Ok(services.pop().ok_or(CommandError::NoSuchService(key))?)
+        }
+        _ => Err(other_answer()),
+    }
 }
 
 /// The service that a path names: `/tcp/192.0.2.10:80`, `/fwmark/5`.

@@ -73,7 +73,7 @@ impl Lab {
     /// One that does whatever it is told to.
     fn obedient() -> Self {
         Self::new(None, |request| match request {
-            Request::Services => Response::Services(Vec::new()),
+            Request::Services | Request::Service(_) => Response::Services(Vec::new()),
             _ => Response::Applied,
         })
     }

@@ -8,15 +8,9 @@ use super::{
 use crate::control::status::{ServerStatus, Statistics};
 
 pub(super) fn write(facts: &Facts, text: &mut Text) {
-    let sum = |read: fn(&Statistics) -> u64| -> u64 {
-        facts
-            .services
-            .iter()
-            .map(|service| read(&service.statistics))
-            .sum()
-    };
     for (name, help, read) in TOTALS {
-        text.metric(name, Kind::Counter, help).add(&[], sum(*read));
+        text.metric(name, Kind::Counter, help)
+            .add(&[], read(&facts.total));
     }
     for (name, help, read) in BACKENDS {
         let mut samples = text.metric(name, Kind::Gauge, help);
@@ -32,8 +26,7 @@ pub(super) fn write(facts: &Facts, text: &mut Text) {
 
 type Row<T, V> = (&'static str, &'static str, fn(&T) -> V);
 
-/// Sums over all services. The kernel's do not go back when a service is
-/// deleted; ours do, as a counter that was reset.
+/// Of all services, deleted ones included.
 const TOTALS: &[Row<Statistics, u64>] = &[
     (
         "node_ipvs_connections_total",

@@ -74,7 +74,15 @@ fn facts() -> Facts {
         neighbor("10.0.0.12", "REACHABLE"),
         neighbor("10.0.0.13", "FAILED"),
     ]);
+    let total = Statistics {
+        connections: 10,
+        in_packets: 100,
+        in_bytes: 10_000,
+        out_packets: 2,
+        out_bytes: 200,
+    };
     Facts {
+        total,
         director: serde_json::from_value(director).unwrap(),
         services: serde_json::from_value(services).unwrap(),
         counters: serde_json::from_value(counters).unwrap(),
