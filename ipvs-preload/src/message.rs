@@ -29,6 +29,47 @@ fn attributes_of(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
+/// What nlctrl says about the family "IPVS" of a director, whose number never
+/// changes.
+pub(crate) fn family(header: &Header) -> [u8; FAMILY_LEN] {
+    let mut message = [0; FAMILY_LEN];
+    let parts: [&[u8]; 14] = [
+        &48_u32.to_ne_bytes(),
+        &NLCTRL.to_ne_bytes(),
+        &0_u16.to_ne_bytes(),
+        // Sequence and port.
+        header.get(8..).unwrap_or_default(),
+        &[NEW_FAMILY, 2, 0, 0],
+        &9_u16.to_ne_bytes(),
+        &FAMILY_NAME.to_ne_bytes(),
+        b"IPVS\0\0\0\0",
+        &6_u16.to_ne_bytes(),
+        &FAMILY_ID.to_ne_bytes(),
+        &padded(FAMILY),
+        &8_u16.to_ne_bytes(),
+        &VERSION.to_ne_bytes(),
+        &1_u32.to_ne_bytes(),
+    ];
+    for (to, from) in message.iter_mut().zip(parts.into_iter().flatten()) {
+        *to = *from;
+    }
+    message
+}
+
+/// A number with two bytes behind it.
+fn padded(number: u16) -> [u8; 4] {
+    let [a, b] = number.to_ne_bytes();
+    [a, b, 0, 0]
+}
+
+/// Whether a datagram is the last one that answers the question with this
+/// header: its acknowledgement, an error, or the end of a dump.
+pub(crate) fn ends(datagram: &[u8], question: &Header) -> bool {
+    let kind = datagram.get(4..6);
+    let is_last = [NLMSG_ERROR, NLMSG_DONE].map(u16::to_ne_bytes);
+    is_last.iter().any(|last| kind == Some(last)) && datagram.get(8..12) == question.get(8..12)
+}
+
 /// The header of the first message of a datagram.
 pub(crate) fn header_of(datagram: &[u8]) -> Header {
     datagram.first_chunk().copied().unwrap_or_default()
@@ -59,8 +100,15 @@ const GENERIC_LEN: usize = HEADER_LEN + 4;
 pub(crate) const ERROR_LEN: usize = HEADER_LEN + 4 + HEADER_LEN;
 
 const NLCTRL: u16 = 16;
+const NEW_FAMILY: u8 = 1;
 const GET_FAMILY: u8 = 3;
+const FAMILY_ID: u16 = 1;
 const FAMILY_NAME: u16 = 2;
+const VERSION: u16 = 3;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// The director's number of the family "IPVS".
+const FAMILY: u16 = 37;
+pub(crate) const FAMILY_LEN: usize = 48;
 /// `NLM_F_CAPPED`
 const CAPPED: u16 = 0x100;

@@ -2,11 +2,12 @@
 
 use std::{
     mem,
-    os::fd::{OwnedFd, RawFd},
+    os::fd::{FromRawFd, OwnedFd, RawFd},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use libc::{c_int, msghdr, ssize_t};
@@ -14,6 +15,7 @@ use libc::{c_int, msghdr, ssize_t};
 use crate::{
     ANSWER_TIMEOUT,
     director::{self, Failure, errno, raw, set_errno, within},
+    head,
     message::{self, Header},
     next_recvmsg, scatter,
 };
@@ -31,6 +33,11 @@ pub(crate) struct Adopted {
     question: Header,
     /// What it is to be answered with.
     failure: Option<i32>,
+    /// How many answers are left to a question about the family: what it is, and
+    /// the acknowledgement.
+    family_answers: u8,
+    /// Whether everything has come that answers the last question.
+    is_done: bool,
 }
 
 impl Adopted {
@@ -57,8 +64,10 @@ impl Adopted {
             is_connected: false,
             question: Header::default(),
             failure: None,
+            family_answers: 0,
+            is_done: false,
         };
-        match director::connect() {
+        match connect() {
             Ok(socket) => adopted.lead_to(&socket),
             Err(Failure::Absent) => return None,
             // What is sent will be answered accordingly.
@@ -74,14 +83,37 @@ impl Adopted {
         Some(adopted)
     }
 
-    /// The descriptor is closed.
+    /// The descriptor is about to be closed. Its connection is kept for the next
+    /// one when nothing is left to come: ipvsadm takes a socket for each command.
     pub(crate) fn forget(descriptor: RawFd) {
-        if COUNT.load(Ordering::Acquire) == 0 {
+        let Some(adopted) = Self::find(descriptor) else {
             return;
+        };
+        if adopted.is_connected && adopted.is_done {
+            // SAFETY: it takes numbers.
+            let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, SPARE_MIN) };
+            if copy >= 0 {
+                // SAFETY: it is new and nobody else's.
+                let socket = unsafe { OwnedFd::from_raw_fd(copy) };
+                *spare() = Some((process(), socket));
+            }
         }
         let mut table = table();
         table.retain(|adopted| adopted.descriptor != descriptor);
         COUNT.store(table.len(), Ordering::Release);
+    }
+
+    /// Answers the question about the family, which needs no director but that it
+    /// is there.
+    pub(crate) fn ask_for_family(&mut self, datagram: &[u8]) {
+        if !self.is_connected {
+            self.send(datagram);
+            return;
+        }
+        self.question = message::header_of(datagram);
+        self.failure = None;
+        self.family_answers = 2;
+        self.store();
     }
 
     /// Sends a question. What goes wrong is the answer to it: programs take a
@@ -89,6 +121,8 @@ impl Adopted {
     pub(crate) fn send(&mut self, datagram: &[u8]) {
         self.question = message::header_of(datagram);
         self.failure = None;
+        self.family_answers = 0;
+        self.is_done = false;
         // The director may have been started anew.
         let is_sent = self.is_connected && self.try_send(datagram);
         if !is_sent {
@@ -112,6 +146,9 @@ impl Adopted {
 
     /// Receives an answer, or makes one.
     pub(crate) fn receive(&mut self, message: &mut msghdr, flags: c_int) -> ssize_t {
+        if self.family_answers > 0 {
+            return self.receive_family(message, flags);
+        }
         let waits = flags & libc::MSG_DONTWAIT == 0 && !self.has_flag(libc::O_NONBLOCK);
         let deadline = within(ANSWER_TIMEOUT);
         while self.failure.is_none() {
@@ -122,6 +159,11 @@ impl Adopted {
             let flags = flags | libc::MSG_DONTWAIT;
             let received = next_recvmsg(self.descriptor, message, flags);
             if received > 0 {
+                let head = head(message, usize::try_from(received).unwrap_or(0));
+                if flags & libc::MSG_PEEK == 0 && message::ends(&head, &self.question) {
+                    self.is_done = true;
+                    self.store();
+                }
                 return received;
             }
             let error = if received == 0 { 0 } else { errno() };
@@ -135,11 +177,21 @@ impl Adopted {
             }
         }
         let number = self.failure.unwrap_or(libc::EAGAIN);
-        let answer = message::error(&self.question, number);
-        let len = scatter(message, &answer);
         self.store();
-        let whole = flags & libc::MSG_TRUNC != 0;
-        ssize_t::try_from(if whole { answer.len() } else { len }).unwrap_or(-1)
+        deliver(message, flags, &message::error(&self.question, number))
+    }
+
+    fn receive_family(&mut self, message: &mut msghdr, flags: c_int) -> ssize_t {
+        let is_first = self.family_answers > 1;
+        if flags & libc::MSG_PEEK == 0 {
+            self.family_answers -= 1;
+            self.store();
+        }
+        if is_first {
+            deliver(message, flags, &message::family(&self.question))
+        } else {
+            deliver(message, flags, &message::error(&self.question, 0))
+        }
     }
 
     /// Ends the connection.
@@ -194,6 +246,35 @@ impl Adopted {
     }
 }
 
+/// Puts an answer where the program wants it.
+fn deliver(message: &mut msghdr, flags: c_int, answer: &[u8]) -> ssize_t {
+    let len = scatter(message, answer);
+    let whole = flags & libc::MSG_TRUNC != 0;
+    ssize_t::try_from(if whole { answer.len() } else { len }).unwrap_or(-1)
+}
+
+/// A connection to the director: one that is left, or a new one.
+fn connect() -> Result<OwnedFd, Failure> {
+    if let Some((owner, socket)) = spare().take() {
+        // A process that was forked off has a copy, and is not to use it; and
+        // nothing may have come of it but that it ended.
+        if owner == process() && !director::wait(raw(&socket), libc::POLLIN, within(Duration::ZERO))
+        {
+            return Ok(socket);
+        }
+    }
+    director::connect()
+}
+
+fn process() -> libc::pid_t {
+    // SAFETY: it takes nothing.
+    unsafe { libc::getpid() }
+}
+
+fn spare() -> MutexGuard<'static, Option<(libc::pid_t, OwnedFd)>> {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn identity(descriptor: RawFd) -> Option<(libc::dev_t, libc::ino_t)> {
     // SAFETY: numbers, all of which may be 0.
     let mut status: libc::stat = unsafe { mem::zeroed() };
@@ -207,6 +288,10 @@ fn table() -> MutexGuard<'static, Vec<Adopted>> {
 }
 
 static TABLE: Mutex<Vec<Adopted>> = Mutex::new(Vec::new());
+/// A connection that waits for its next use.
+static SPARE: Mutex<Option<(libc::pid_t, OwnedFd)>> = Mutex::new(None);
+/// Its number is out of the way of those that programs count on.
+const SPARE_MIN: c_int = 200;
 /// How many there are, so that a program that has none waits for no lock.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// The oldest is forgotten then, and as good as closed.
