@@ -6,7 +6,10 @@
 //! burst at most).
 #![forbid(unsafe_code)]
 
-use std::{ops::Add, time::Instant};
+use std::{
+    ops::Add,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// A point in time: milliseconds since the director started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +71,15 @@ impl Clock for MonotonicClock {
     fn now(&self) -> Ticks {
         Ticks(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+/// The present as captures note it: nanoseconds since 1970-01-01 UTC. Read once
+/// a burst, and only while there is a capture.
+pub fn unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
 }
 
 #[cfg(test)]

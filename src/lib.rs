@@ -13,6 +13,7 @@
 //! builds it on a machine without DPDK.
 
 pub mod api;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;

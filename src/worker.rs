@@ -7,6 +7,8 @@
 //! injected packets in. Nothing here waits for anybody.
 #![forbid(unsafe_code)]
 
+mod trace;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -21,7 +23,9 @@ use crossbeam::{
     utils::CachePadded,
 };
 
+use self::trace::Path;
 use crate::{
+    capture::{Tap, Taps},
     clock::{Clock, Ticks},
     connection::{CoarseTime, Held, Tables, templates::Template, time::STEPS_PER_SECOND},
     counters::WorkerCounters,
@@ -29,7 +33,7 @@ use crate::{
     forwarding::{ForwardingState, RealServerIndex},
     fragment::HELD_MAX,
     io::{
-        Burst, Driver, PortIndex, RxQueue,
+        Burst, Driver, Packet, PortIndex, RxQueue,
         handoff::{Giver, Taker},
     },
     pipeline::{
@@ -59,6 +63,15 @@ pub enum WorkerRequest {
         flows: Arc<[Endpoints]>,
         /// Where the copy goes, with the number of the worker.
         reply: Sender<(usize, Snapshot)>,
+    },
+    /// Capture packets.
+    StartCapture(Box<Tap>),
+    /// No longer capture for this capture.
+    EndCapture {
+        /// Which one.
+        id: u64,
+        /// Where its tap goes, since a worker frees no memory.
+        reply: Sender<Box<Tap>>,
     },
 }
 
@@ -158,6 +171,7 @@ pub struct Worker<D: Driver> {
     injected: Receiver<Injected<D::Packet>>,
     retired: Sender<Arc<ForwardingState>>,
     sweep: Option<Sweep>,
+    taps: Taps,
     turns_to_housekeeping: u32,
 }
 
@@ -197,6 +211,7 @@ impl<D: Driver> Worker<D> {
             injected: channels.injected,
             retired: channels.retired,
             sweep: None,
+            taps: Taps::default(),
             turns_to_housekeeping: 0,
         }
     }
@@ -206,7 +221,7 @@ impl<D: Driver> Worker<D> {
     pub fn turn(&mut self, now: Ticks) -> bool {
         let now = CoarseTime::from_ticks(now);
         let mut busy = self.receive_and_forward(now);
-        busy |= self.pipeline.take_handed(now, &mut self.outputs);
+        busy |= self.take_handed(now);
         // With each burst, or a flood opens connections faster than they end.
         busy |= self.pipeline.expire(now, EXPIRY_BUDGET).has_backlog;
         busy |= self.outputs.take_finished();
@@ -249,20 +264,42 @@ impl<D: Driver> Worker<D> {
             busy = true;
             counter.add(received as u64);
             self.counters.bursts.add(1);
-            let (burst, outputs) = (&mut self.burst, &mut self.outputs);
-            if let Source::Shared(_, spreader) = source {
-                self.pipeline.spread(*port, burst, spreader, now, outputs);
+            let path = Path {
+                pipeline: &mut self.pipeline,
+                outputs: &mut self.outputs,
+                counters: &self.counters,
+            };
+            if self.taps.is_empty() {
+                forward(source, *port, &mut self.burst, now, path);
             } else {
-                self.pipeline.forward(*port, burst, now, outputs);
+                trace_source(&mut self.taps, source, *port, &mut self.burst, now, path);
             }
         }
         busy
+    }
+
+    #[inline]
+    fn take_handed(&mut self, now: CoarseTime) -> bool {
+        if self.taps.is_empty() {
+            return self.pipeline.take_handed(now, &mut self.outputs);
+        }
+        let mut path = Path {
+            pipeline: &mut self.pipeline,
+            outputs: &mut self.outputs,
+            counters: &self.counters,
+        };
+        trace::take_handed(&mut self.taps, now, &mut path, |path| {
+            path.pipeline.take_handed(now, path.outputs)
+        })
     }
 
     /// Everything that is not due with each burst, in bounded portions.
     fn housekeep(&mut self, now: CoarseTime) -> bool {
         let mut busy = false;
         for Injected { port, packet } in self.injected.try_iter().take(INJECTED_MAX) {
+            if !self.taps.is_empty() {
+                trace::note_own(&mut self.taps, port, packet.bytes(), now);
+            }
             self.outputs.transmit(port, packet);
             busy = true;
         }
@@ -318,8 +355,54 @@ impl<D: Driver> Worker<D> {
             WorkerRequest::Snapshot { flows, reply } => {
                 drop(reply.try_send((self.index, self.pipeline.snapshot(&flows))));
             }
+            WorkerRequest::StartCapture(tap) => {
+                // The management thread starts no more than there can be.
+                drop(self.taps.add(tap));
+            }
+            WorkerRequest::EndCapture { id, reply } => {
+                if let Some(tap) = self.taps.remove(id) {
+                    drop(reply.try_send(tap));
+                }
+            }
         }
     }
+}
+
+/// Forwards a burst that a source gave.
+#[inline]
+fn forward<D: Driver>(
+    source: &mut Source<D>,
+    port: PortIndex,
+    burst: &mut Burst<D::Packet>,
+    now: CoarseTime,
+    path: Path<'_, D>,
+) {
+    let Path {
+        pipeline, outputs, ..
+    } = path;
+    if let Source::Shared(_, spreader) = source {
+        pipeline.spread(port, burst, spreader, now, outputs);
+    } else {
+        pipeline.forward(port, burst, now, outputs);
+    }
+}
+
+/// The same, while there are captures.
+#[cold]
+#[inline(never)]
+fn trace_source<D: Driver>(
+    taps: &mut Taps,
+    source: &mut Source<D>,
+    port: PortIndex,
+    burst: &mut Burst<D::Packet>,
+    now: CoarseTime,
+    mut path: Path<'_, D>,
+) {
+    let is_spread = matches!(source, Source::Shared(..));
+    let origin = (port, is_spread);
+    trace::forward(taps, origin, burst, now, &mut path, |burst, path| {
+        forward(source, port, burst, now, path.reborrow());
+    });
 }
 
 /// All that a worker receives from: queues of ports first, in port order.

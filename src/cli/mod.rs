@@ -4,6 +4,7 @@
 //! was wrong. Errors and logs go to stderr, answers to stdout.
 #![forbid(unsafe_code)]
 
+mod capture;
 mod explain;
 mod format;
 mod pktgen;
@@ -56,6 +57,8 @@ enum Command {
     Explain(explain::ExplainArguments),
     /// Take back what was changed at run time: services and settings are as the configuration says
     Revert(revert::RevertArguments),
+    /// Capture packets of a running director: what came, what went, and what became of each
+    Capture(Box<capture::CaptureArguments>),
     /// Examine this machine: what would keep a director from running well, and what mends it
     Doctor(DoctorArguments),
     /// Take packets out of the tunnel on a real server whose kernel has no ipip
@@ -167,6 +170,12 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Explain(arguments) => print(explain::explain(&arguments)?.trim_end())?,
         Command::Revert(arguments) => arguments.revert()?,
+        Command::Capture(arguments) => {
+            let summary = capture::capture(&arguments)?;
+            if !summary.is_empty() {
+                complain(summary);
+            }
+        }
         Command::Doctor(arguments) => return examine(&arguments),
         Command::Realserver(arguments) => decapsulate(arguments)?,
         Command::Pktgen(arguments) => return generate(&arguments),

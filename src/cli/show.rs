@@ -205,7 +205,11 @@ fn text(response: &Response, what: &What) -> String {
         Response::Director(director) => parts::director(director),
         Response::Settings(settings) => parts::settings(settings),
         // Nothing that is shown is answered so.
-        Response::Applied | Response::Explain(_) | Response::Statistics { .. } => String::new(),
+        Response::Applied
+        | Response::Explain(_)
+        | Response::CaptureStarted { .. }
+        | Response::Captured(_)
+        | Response::Statistics { .. } => String::new(),
         Response::Refused(error) => error.to_string(),
         Response::Error(why) => why.clone(),
     }
@@ -231,6 +235,8 @@ fn json(response: &Response) -> serde_json::Result<String> {
         Response::Applied
         | Response::Explain(_)
         | Response::Refused(_)
+        | Response::CaptureStarted { .. }
+        | Response::Captured(_)
         | Response::Statistics { .. } => serde_json::to_string_pretty(response),
         Response::Error(why) => serde_json::to_string_pretty(why),
     }

@@ -91,6 +91,9 @@ impl<D: Driver> Management<D> {
                 Request::SetTimeouts { tcp, tcp_fin, udp } => {
                     self.set_timeouts([tcp, tcp_fin, udp])
                 }
+                Request::StartCapture(request) => self.start_capture(&request, now),
+                Request::ReadCapture { id } => self.read_capture(id, now),
+                Request::StopCapture { id } => self.stop_capture(id, now),
             };
             // A client that has gone away misses nothing.
             let _ = reply.send(response);

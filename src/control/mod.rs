@@ -10,6 +10,7 @@
 
 mod answer;
 mod arp;
+mod capture;
 pub mod command;
 mod dump;
 mod duplicate;
@@ -50,6 +51,7 @@ use crossbeam::{
 };
 
 use self::{
+    capture::Captures,
     command::{Command, CommandError},
     dump::Dump,
     duplicate::AddressProbes,
@@ -109,6 +111,7 @@ pub struct Management<D: Driver> {
     requests: Receiver<ControlRequest>,
     dumps: Vec<Dump>,
     explaining: Vec<Explaining>,
+    captures: Captures,
     housekept: Ticks,
     info: ProcessInfo,
     keeper: keep::Keeper,
@@ -214,6 +217,7 @@ impl<D: Driver> Management<D> {
         );
         let network = Network::new(&config, &descriptions, now);
         let rate = director.icmp_rate_per_s;
+        let captures = Captures::new(parts.workers.len());
         let mut management = Self {
             services,
             network,
@@ -237,6 +241,7 @@ impl<D: Driver> Management<D> {
             requests: parts.requests,
             dumps: Vec::new(),
             explaining: Vec::new(),
+            captures,
             housekept: now,
             info: parts.info,
             keeper: keep::Keeper::default(),
@@ -285,6 +290,7 @@ impl<D: Driver> Management<D> {
         busy |= self.take_requests(now);
         busy |= self.continue_dumps(now);
         busy |= self.continue_explaining(now);
+        busy |= self.continue_captures(now);
         busy |= self.send_announcements(now);
         if now.ms_since(self.housekept) >= HOUSEKEEPING_INTERVAL_MS {
             self.housekept = now;

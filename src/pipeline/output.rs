@@ -145,6 +145,12 @@ impl<D: Driver> Outputs<D> {
         true
     }
 
+    /// The frames that wait for the next flush.
+    pub fn waiting(&self) -> impl Iterator<Item = (PortIndex, &D::Packet)> {
+        let ports = (0..).map(PortIndex).zip(&self.ports);
+        ports.flat_map(|(port, output)| output.burst.iter().map(move |packet| (port, packet)))
+    }
+
     /// Hands a packet to the management thread, or drops it when that one does
     /// not keep up.
     pub fn punt(&mut self, punted: Punted<D::Packet>) {

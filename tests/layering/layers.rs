@@ -137,10 +137,24 @@ pub(crate) const LAYERS: &[Layer] = &[
             "wire",
         ],
     ),
+    // What became of a packet, from outside the packet path.
+    core(
+        "capture",
+        &[
+            "connection::CoarseTime",
+            "connection::time",
+            "counters",
+            "io::PortIndex",
+            "pipeline::DropReason",
+            "pipeline::PuntReason",
+            "wire",
+        ],
+    ),
     // Sleeps when it is idle and may.
     shell(
         "worker",
         &[
+            "capture",
             "clock",
             "connection",
             "counters",
@@ -182,6 +196,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     core(
         "control::status",
         &[
+            "capture",
             "control::command",
             "control::edit",
             "io",
@@ -240,6 +255,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     shell(
         "control",
         &[
+            "capture",
             "clock",
             "config",
             "connection",
@@ -347,6 +363,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     shell(
         "cli",
         &[
+            "capture",
             "config",
             "control",
             "control::command",

@@ -1,55 +1,23 @@
 //! A director that is asked over the queue of the control socket.
 
-use crossbeam::channel::{Sender, bounded};
 use pointsman::{
-    clock::Ticks,
     config::Config,
-    control::{
-        socket::ControlRequest,
-        status::{Request, Response},
-    },
-    director::assemble,
-    io::mem::MemNetwork,
-    worker::WorkerQueues,
+    control::status::{Request, Response},
 };
 
-use crate::lab::{Lab, Setup, config, descriptions, materials};
+use crate::lab::{Lab, Setup, config};
 
 /// A director that can be asked, and its configuration.
 pub(crate) struct Asked {
     pub(crate) lab: Lab,
-    requests: Sender<ControlRequest>,
     pub(crate) config: Config,
 }
 
 impl Asked {
     pub(crate) fn with(setup: &Setup) -> Self {
-        let config = config(setup);
-        let descriptions = descriptions(&config, setup.capabilities);
-        let network = MemNetwork::new(descriptions, setup.workers, setup.packets);
-        let queues = (0..setup.workers).map(|worker| {
-            let (receive, transmit) = network.queues(worker);
-            WorkerQueues {
-                receive,
-                transmit,
-                pool: network.pool(),
-            }
-        });
-        let mut materials = materials(network.ports(), queues.collect(), network.pool());
-        let (requests, receiver) = bounded(1);
-        materials.requests = receiver;
-        let director = assemble(config.clone(), materials, Ticks::ZERO).unwrap();
-        let mut lab = Lab {
-            network,
-            director,
-            now: Ticks::ZERO,
-        };
-        lab.settle();
-        lab.network.take_sent();
         Self {
-            lab,
-            requests,
-            config,
+            lab: Lab::with(setup),
+            config: config(setup),
         }
     }
 
@@ -63,10 +31,6 @@ impl Asked {
     }
 
     pub(crate) fn ask(&mut self, request: Request) -> Response {
-        let (reply, answer) = bounded(1);
-        let request = ControlRequest { request, reply };
-        self.requests.send(request).unwrap();
-        self.lab.settle();
-        answer.try_recv().unwrap()
+        self.lab.ask(request)
     }
 }

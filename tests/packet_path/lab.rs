@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr};
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Sender, bounded};
 use ipnet::IpNet;
 use pointsman::{
     clock::Ticks,
@@ -13,7 +13,12 @@ use pointsman::{
         Config, Device, DirectorConfig, EalConfig, Hugepages, NeighborConfig, PortConfig,
         RouteAction, RouteConfig, ServiceConfig,
     },
-    control::{ProcessInfo, command::Command},
+    control::{
+        ProcessInfo,
+        command::Command,
+        socket::ControlRequest,
+        status::{Request, Response},
+    },
     director::{Director, Materials, assemble},
     io::{
         Driver, PortCapabilities, PortDescription, PortIndex,
@@ -118,6 +123,7 @@ pub(crate) struct Lab {
     pub(crate) network: MemNetwork,
     pub(crate) director: Director<MemDriver>,
     pub(crate) now: Ticks,
+    requests: Sender<ControlRequest>,
 }
 
 /// A counter was seen to count by one. [`Lab::counts_one`] says so.
@@ -154,12 +160,17 @@ impl Lab {
                 pool: network.pool(),
             }
         });
-        let materials = materials(network.ports(), queues.collect(), network.pool());
+        let (requests_in, requests) = bounded(1);
+        let materials = Materials {
+            requests,
+            ..materials(network.ports(), queues.collect(), network.pool())
+        };
         let director = assemble(config, materials, Ticks::ZERO).unwrap();
         let mut lab = Self {
             network,
             director,
             now: Ticks::ZERO,
+            requests: requests_in,
         };
         lab.settle();
         lab.network.take_sent();
@@ -221,6 +232,15 @@ impl Lab {
     pub(crate) fn command(&mut self, command: &Command) {
         let result = self.director.management.apply(command);
         result.unwrap();
+    }
+
+    /// What the director answers over its control socket.
+    pub(crate) fn ask(&mut self, request: Request) -> Response {
+        let (reply, answer) = bounded(1);
+        let request = ControlRequest { request, reply };
+        self.requests.send(request).unwrap();
+        self.settle();
+        answer.try_recv().unwrap()
     }
 
     pub(crate) fn add_server(&mut self, host: u8, value: u32) {

@@ -13,6 +13,7 @@
 )]
 
 mod asked;
+mod capture;
 mod changes;
 mod decode;
 mod document;

@@ -141,6 +141,11 @@ fn answers(request: &Request, response: &Response) -> bool {
                 Request::Apply(_) | Request::Edit(_) | Request::Revert,
                 Response::Applied | Response::Refused(_)
             )
+            | (Request::StartCapture(_), Response::CaptureStarted { .. })
+            | (
+                Request::ReadCapture { .. } | Request::StopCapture { .. },
+                Response::Captured(_)
+            )
             | (
                 Request::Settings | Request::SetTunable { .. } | Request::SetTimeouts { .. },
                 Response::Settings(_)
