@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) connections_max: u64,
     /// Lines of each real server.
     pub(crate) tunnel: &'static str,
+    /// A capture that runs meanwhile: its filter, and packets a second.
+    pub(crate) capture: Option<(&'static str, u32)>,
     /// Bursts that come in a virtual millisecond, each worker's own.
     pub(crate) bursts_per_ms: f64,
     pub(crate) bursts: usize,
@@ -40,6 +42,7 @@ pub(crate) fn cases(length: Length) -> Vec<Case> {
     let mut cases = established();
     cases.extend(opening());
     cases.extend(other_shapes());
+    cases.extend(captured());
     if length != Length::Full {
         let quick = [
             "tcp 1k flows",
@@ -67,6 +70,7 @@ fn case(name: &'static str, kind: Kind, order: Order) -> Case {
         is_shared: false,
         connections_max: 100_000,
         tunnel: "",
+        capture: None,
         bursts_per_ms: BURSTS_PER_MS,
         bursts: 200_000,
     }
@@ -128,6 +132,31 @@ fn opening() -> Vec<Case> {
             bursts: 40_000,
             ..new("64k services, new flow, no expiry")
         },
+    ]
+}
+
+fn captured() -> Vec<Case> {
+    let captured = |name, filter, rate_per_s| Case {
+        capture: Some((filter, rate_per_s)),
+        ..flows(name, Kind::TcpAck, 1000)
+    };
+    vec![
+        captured(
+            "1k flows, a capture of another VIP",
+            r#"{"vip":"192.0.2.77/32"}"#,
+            10_000,
+        ),
+        // All of them go alone and are noted, since the reason is known in the
+        // end only.
+        Case {
+            bursts_per_ms: 31.0,
+            ..captured(
+                "1k flows, all traced for a drop reason",
+                r#"{"reasons":["not_local"]}"#,
+                1_000_000,
+            )
+        },
+        captured("1k flows, a capture beyond its rate", "{}", 16),
     ]
 }
 

@@ -170,7 +170,7 @@ fn through_director(
     let queues = ports?
         .into_iter()
         .map(|ports| (Some(ports.source), Some(ports.sink)));
-    let mut director = director(&config, pool, queues.collect())?;
+    let mut director = director(&config, pool, queues.collect(), case.capture)?;
     let before = Counts::of(&director);
     let barrier = Barrier::new(case.workers);
     let workers: Vec<Mutex<&mut Worker<Bench>>> =

@@ -10,7 +10,11 @@ use crossbeam::channel::bounded;
 use pointsman::{
     clock::Ticks,
     config::Config,
-    control::ProcessInfo,
+    control::{
+        ProcessInfo,
+        socket::ControlRequest,
+        status::{CaptureRequest, Request, Response},
+    },
     director::{Director, Materials, assemble},
     io::{
         Burst, Driver, Link, Packet, PacketPool, Port, PortCapabilities, PortDescription,
@@ -171,6 +175,7 @@ pub(crate) fn director(
     config: &Config,
     pool: &DpdkPool,
     queues: Vec<Queues>,
+    capture: Option<(&str, u32)>,
 ) -> Result<Director<Bench>, Failure> {
     let count = |has: fn(&Queues) -> bool| queues.iter().filter(|queues| has(queues)).count();
     let rx_queues = u16::try_from(count(|(source, _)| source.is_some()))?;
@@ -191,7 +196,20 @@ pub(crate) fn director(
         tx_queues,
         capabilities: PortCapabilities::default(),
     };
-    let (_, requests) = bounded(1);
+    let (requests_in, requests) = bounded(1);
+    let (reply, answer) = bounded(1);
+    if let Some((filter, rate_per_s)) = capture {
+        let request = Request::StartCapture(CaptureRequest {
+            filter: serde_json::from_str(filter)?,
+            port: None,
+            snaplen: 2048,
+            packets_max: u64::MAX,
+            bytes_max: u64::MAX,
+            duration_ms: 3_600_000,
+            rate_per_s,
+        });
+        requests_in.send(ControlRequest { request, reply })?;
+    }
     let materials = Materials {
         ports: vec![Nothing(description)],
         queues: queues.collect(),
@@ -214,6 +232,9 @@ pub(crate) fn director(
                 worker.turn(Ticks::ZERO);
             }
         }
+    }
+    if capture.is_some() && !matches!(answer.try_recv(), Ok(Response::CaptureStarted { .. })) {
+        return Err("the capture has not begun".into());
     }
     Ok(director)
 }

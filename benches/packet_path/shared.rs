@@ -38,7 +38,7 @@ pub(crate) fn through_director(
     let traffic = traffic_of(case, Order::InTurn(flows));
     let Ports { source, sink } = Ports::pooled(pool, &traffic);
     let queues = vec![(Some(source), None), (None, Some(sink))];
-    let mut director = director(&case.configuration()?, pool, queues)?;
+    let mut director = director(&case.configuration()?, pool, queues, case.capture)?;
     if length != Length::Smoke {
         let all_flows = usize::try_from(flows)?.div_ceil(BURST);
         run(&mut director, case, eal, 0..all_flows, |_| 0)?;

@@ -13,6 +13,7 @@
 
 mod answers;
 mod api;
+mod capture;
 mod explain;
 mod few_queues;
 mod forwarding;
