@@ -21,15 +21,6 @@ impl Asked {
         }
     }
 
-    /// Asks, but takes the place of the answer before it is given.
-    pub(crate) fn give_up(&mut self, request: Request) {
-        let (reply, _answer) = bounded(1);
-        reply.send(Response::Error(String::new())).unwrap();
-        let request = ControlRequest { request, reply };
-        self.requests.send(request).unwrap();
-        self.lab.settle();
-    }
-
     pub(crate) fn ask(&mut self, request: Request) -> Response {
         self.lab.ask(request)
     }

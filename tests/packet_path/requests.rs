@@ -36,7 +36,7 @@ fn totals(asked: &mut Asked) -> (Statistics, Rates) {
 #[test]
 fn what_nobody_waits_for_any_more_is_not_done() {
     let mut asked = start();
-    asked.give_up(Request::Apply(Command::Flush));
+    asked.lab.give_up(Request::Apply(Command::Flush));
     assert_eq!(asked.lab.director.management.services().len(), 1);
     assert_eq!(asked.ask(Request::Apply(Command::Flush)), Response::Applied);
     assert_eq!(
