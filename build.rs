@@ -1,6 +1,7 @@
 //! Stamps the details of the version: `pointsman 0.1.0 (commit 1a2b3c4d5e6f,
-//! DPDK 22.11.11, dynamic)`. Works without git and in an unpacked archive; what is not
-//! known is left out.
+//! DPDK 22.11.11, dynamic)`, and how it was built. Works without git and in an
+//! unpacked archive; what is not known is left out. Nothing in it depends on when or
+//! where it is built.
 
 use std::{env, path::Path, process::Command};
 
@@ -21,6 +22,19 @@ fn main() {
     println!(
         "cargo::rustc-env=POINTSMAN_VERSION_DETAILS={version} ({})",
         details.join(", ")
+    );
+    let of = |name| env::var(name).unwrap_or_default();
+    let features = if env::var_os("CARGO_FEATURE_DPDK").is_some() {
+        "dpdk"
+    } else {
+        "none"
+    };
+    // The name of the profile is "release" for all that derive from it.
+    println!(
+        "cargo::rustc-env=POINTSMAN_BUILD=profile {}, opt-level {}, features {features}, for {}",
+        of("PROFILE"),
+        of("OPT_LEVEL"),
+        of("TARGET"),
     );
 }
 

@@ -10,3 +10,10 @@ pub const LONG_VERSION: &str = match option_env!("POINTSMAN_VERSION_DETAILS") {
     Some(details) => details,
     None => VERSION,
 };
+
+/// How the program was built: "profile release, opt-level 3, features dpdk, for
+/// x86_64-unknown-linux-gnu".
+pub const BUILD: &str = match option_env!("POINTSMAN_BUILD") {
+    Some(build) => build,
+    None => "unknown build",
+};

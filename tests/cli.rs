@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::net::UnixListener,
     path::Path,
     process::{Command, Output, Stdio},
@@ -49,7 +49,9 @@ fn help_names_every_subcommand() {
         "run",
         "check",
         "show",
+        "top",
         "set",
+        "generate",
         "doctor",
         "realserver",
         "pktgen",
@@ -91,7 +93,28 @@ fn version_says_what_it_was_built_from() {
     assert!(output.status.success());
     let short = env!("CARGO_PKG_VERSION");
     let details = option_env!("POINTSMAN_VERSION_DETAILS").unwrap_or(short);
-    assert_eq!(stdout(&output), format!("pointsman {details}\n"));
+    let text = stdout(&output);
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some(&*format!("pointsman {details}")));
+    let build = lines.next().unwrap();
+    let features = if cfg!(feature = "dpdk") {
+        "dpdk"
+    } else {
+        "none"
+    };
+    for part in [
+        "profile ",
+        "opt-level ",
+        &format!("features {features}, for "),
+    ] {
+        assert!(build.contains(part), "{part}: {build}");
+    }
+    assert_eq!(
+        lines
+            .next()
+            .is_some_and(|line| line.starts_with("runs on DPDK ")),
+        cfg!(feature = "dpdk")
+    );
     assert_eq!(stdout(&pointsman(&["-V"])), format!("pointsman {short}\n"));
 }
 
@@ -499,5 +522,144 @@ fn pktgen_says_what_is_wrong_with_its_arguments() {
         );
         let text = stderr(&output);
         assert!(text.contains(complaint), "{more:?}: {text}");
+    }
+}
+
+#[test]
+fn manual_pages_have_no_mistakes_and_tell_of_every_subcommand() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    assert!(pointsman(&["generate", "man", path]).status.success());
+    let page = |name: &str| directory.path().join(name);
+    for subcommand in ["run", "check", "show", "show-services", "top", "realserver"] {
+        let name = format!("pointsman-{subcommand}.1");
+        let text = fs::read_to_string(page(&name)).unwrap();
+        assert!(text.contains(".SH OPTIONS"), "{name}: {text}");
+    }
+    let main = fs::read_to_string(page("pointsman.1")).unwrap();
+    assert!(main.contains("pointsman\\-top(1)"), "{main}");
+    if Command::new("groff").arg("--version").output().is_err() {
+        println!(
+            "skipped: manual_pages_have_no_mistakes_and_tell_of_every_subcommand: groff, of \
+                  Debian's package of that name, is missing"
+        );
+        return;
+    }
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        let file = entry.unwrap().path();
+        let output = Command::new("groff")
+            .args(["-man", "-Tutf8", "-ww", "-z"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert_eq!(stderr(&output), "", "{}", file.display());
+        assert!(output.status.success());
+    }
+}
+
+#[test]
+fn completions_are_scripts_that_bash_takes_and_that_know_the_subcommands() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    assert!(
+        pointsman(&["generate", "completions", path])
+            .status
+            .success()
+    );
+    for name in ["_pointsman", "pointsman.fish"] {
+        let text = fs::read_to_string(directory.path().join(name)).unwrap();
+        assert!(text.contains("neighbors"), "{name}");
+    }
+    let script = directory.path().join("pointsman.bash");
+    let ask = format!(
+        "source {} && COMP_WORDS=(pointsman to) COMP_CWORD=1 && \
+         _pointsman pointsman to pointsman && echo \"${{COMPREPLY[@]}}\"",
+        script.display()
+    );
+    let output = Command::new("bash").args(["-c", &ask]).output().unwrap();
+    assert_eq!(stderr(&output), "");
+    assert_eq!(stdout(&output), "top\n");
+}
+
+#[test]
+fn top_says_why_it_shows_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let socket = socket.to_str().unwrap();
+    let output = pointsman(&["top", "--once", "--socket", socket]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no director is running on "));
+    let output = pointsman(&["top", "--socket", socket]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        "pointsman: stdout is no terminal; --once prints one frame as text\n"
+    );
+    let output = pointsman(&["top", "--once", "--sort", "size", "--socket", socket]);
+    assert!(stderr(&output).contains("there is no column \"size\"; write one of: Service, "));
+    let output = pointsman(&["top", "--interval", "0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("write 0.1 to 3600 seconds"));
+}
+
+/// `top` on a terminal of its own until its user ends it: all that the terminal
+/// got.
+fn top_on_a_terminal(end: impl FnOnce(u32, &mut dyn Write)) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let command = format!(
+        "stty rows 24 cols 80; echo \"<$$>\"; exec {} top --socket {}",
+        env!("CARGO_BIN_EXE_pointsman"),
+        directory.path().join("control.sock").display()
+    );
+    let mut script = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut keys, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    let mut piece = [0; 4096];
+    let mut end = Some(end);
+    loop {
+        let len = screen.read(&mut piece).unwrap();
+        if len == 0 {
+            break;
+        }
+        seen.extend_from_slice(piece.get(..len).unwrap());
+        let text = String::from_utf8_lossy(&seen);
+        if text.contains("retrying")
+            && let Some(end) = end.take()
+        {
+            let id = text.split_once('<').unwrap().1.split_once('>').unwrap().0;
+            end(id.parse().unwrap(), &mut keys);
+        }
+    }
+    assert!(script.wait().unwrap().success());
+    String::from_utf8_lossy(&seen).into_owned()
+}
+
+/// The terminal's own screen again, with its cursor.
+const GIVEN_BACK: [&str; 2] = ["\u{1b}[?1049l", "\u{1b}[?25h"];
+
+#[test]
+fn top_gives_the_terminal_back_when_its_user_has_seen_enough() {
+    let screen = top_on_a_terminal(|_, keys| keys.write_all(b"q").unwrap());
+    assert!(screen.contains("\u{1b}[?1049h"), "{screen}");
+    for part in GIVEN_BACK {
+        assert!(screen.contains(part), "{screen}");
+    }
+}
+
+#[test]
+fn top_gives_the_terminal_back_when_it_is_ended_by_a_signal() {
+    let screen = top_on_a_terminal(|id, _| {
+        let id = rustix::process::Pid::from_raw(id.cast_signed()).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    });
+    for part in GIVEN_BACK {
+        assert!(screen.contains(part), "{screen}");
     }
 }

@@ -7,11 +7,13 @@
 mod capture;
 mod explain;
 mod format;
+mod generate;
 mod pktgen;
 mod revert;
 mod set;
 mod show;
 mod table;
+mod top;
 
 use std::{
     error::Error,
@@ -20,6 +22,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::LazyLock,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -29,12 +32,12 @@ use crate::{
     config::{self, Files, Loaded, Machine},
     doctor,
     realserver::{self, Options, Signals},
-    version::LONG_VERSION,
+    version::{self, LONG_VERSION},
 };
 
 /// Everything that can be written on the command line.
 #[derive(Debug, Parser)]
-#[command(name = "pointsman", version, long_version = LONG_VERSION, about, max_term_width = 100)]
+#[command(name = "pointsman", version, long_version = long_version(), about, max_term_width = 100)]
 pub struct Arguments {
     /// Log more: once for debugging, twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -51,6 +54,8 @@ enum Command {
     Check(CheckArguments),
     /// Ask a running director
     Show(show::ShowArguments),
+    /// Watch a running director live: services, servers, rates, workers, ports, drops
+    Top(top::TopArguments),
     /// Change a setting of a running director
     Set(set::SetArguments),
     /// Say what a running director would do with a packet, and why
@@ -63,6 +68,8 @@ enum Command {
     Doctor(DoctorArguments),
     /// Take packets out of the tunnel on a real server whose kernel has no ipip
     Realserver(RealserverArguments),
+    /// Write manual pages or shell completions into a directory
+    Generate(generate::GenerateArguments),
     /// Send traffic to a director by DPDK ports, and check what comes out of its tunnels
     Pktgen(Box<pktgen::PktgenArguments>),
 }
@@ -138,6 +145,23 @@ struct RealserverArguments {
 const WITHOUT_DPDK: &str =
     "this pointsman was built without DPDK and has no ports; rebuild it with default features";
 
+/// What the program was built from, how, and on which DPDK it runs.
+fn long_version() -> &'static str {
+    static TEXT: LazyLock<String> =
+        LazyLock::new(|| format!("{LONG_VERSION}\n{}{}", version::BUILD, runs_on()));
+    &TEXT
+}
+
+#[cfg(feature = "dpdk")]
+fn runs_on() -> String {
+    format!("\nruns on {}", crate::io::dpdk::running_version())
+}
+
+#[cfg(not(feature = "dpdk"))]
+const fn runs_on() -> &'static str {
+    ""
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -164,6 +188,12 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 print(answer)?;
             }
         }
+        Command::Top(arguments) => {
+            let frame = arguments.watch()?;
+            if !frame.is_empty() {
+                print(frame)?;
+            }
+        }
         Command::Set(arguments) => {
             let request = arguments.request().unwrap_or_else(|error| error.exit());
             print(arguments.change(&request)?)?;
@@ -176,6 +206,7 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 complain(summary);
             }
         }
+        Command::Generate(arguments) => arguments.write()?,
         Command::Doctor(arguments) => return examine(&arguments),
         Command::Realserver(arguments) => decapsulate(arguments)?,
         Command::Pktgen(arguments) => return generate(&arguments),

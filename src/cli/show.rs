@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod parts;
-mod services;
+pub(super) mod services;
 
 use std::{path::PathBuf, str::FromStr};
 

@@ -209,3 +209,37 @@ fn tshark_decodes_tunnelled_packets_without_a_complaint() {
     let good = decode("ip.proto == 4 && ip.checksum.status == 1 && tcp.checksum.status == 1");
     assert_eq!(good, tunnelled);
 }
+
+#[test]
+fn top_shows_servers_with_their_rates() {
+    const NAME: &str = "top_shows_servers_with_their_rates";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 2) else {
+        return;
+    };
+    let director = lab.start_director(&lab.configuration());
+    let load = lab.load();
+    wait_for("there is load", || director.counter("forwarded") > 100);
+    let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .args(["top", "--once", "--interval", "1", "--screen", "servers"])
+        .args(["--filter", "tcp 10.0.0.12", "--socket"])
+        .arg(lab.socket())
+        .output()
+        .unwrap();
+    load.stop();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let row = text.lines().last().unwrap();
+    let words: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(
+        words[..3],
+        ["10.0.0.12", "TCP", "198.51.100.10:80"],
+        "{text}"
+    );
+    // Server, a service of two words, weight, connections; then rates, state.
+    assert_eq!(words[3], "1", "{text}");
+    let (rates, state) = words[4..].split_at(words.len() - 6);
+    assert_eq!(state, ["up", "lan"], "{text}");
+    for rate in &rates[rates.len() - 2..] {
+        assert!(rate.parse::<f64>().unwrap() > 0.0, "{text}");
+    }
+}

@@ -371,6 +371,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "doctor",
             "explain::FRAMES_MAX",
             "io::PortCapabilities",
+            "io::dpdk::running_version",
             "io::sharing::Sharing",
             "ipvsadm",
             "pktgen",

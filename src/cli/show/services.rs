@@ -86,7 +86,7 @@ fn path_mtu(server: &ServerStatus) -> String {
 }
 
 /// As `ipvsadm` writes addresses, with brackets around those of IPv6.
-fn bracketed(address: IpAddr) -> String {
+pub(in crate::cli) fn bracketed(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
@@ -94,7 +94,7 @@ fn bracketed(address: IpAddr) -> String {
 }
 
 /// As `ipvsadm` shows it, and the kind of the tunnel where it is not IPIP.
-fn forward(tunnel: TunnelKind) -> String {
+pub(in crate::cli) fn forward(tunnel: TunnelKind) -> String {
     match tunnel {
         TunnelKind::Ipip => "Tunnel".to_owned(),
         other => other.to_string(),
@@ -103,7 +103,7 @@ fn forward(tunnel: TunnelKind) -> String {
 
 /// What an operator should know first: whether packets can get there, then
 /// whether new connections do.
-fn server_state(server: &ServerStatus) -> String {
+pub(in crate::cli) fn server_state(server: &ServerStatus) -> String {
     match &server.next_hop {
         NextHopStatus::Resolved { .. } if server.overloaded => "overloaded".to_owned(),
         NextHopStatus::Resolved { .. } if server.options.weight == 0 => "quiesced".to_owned(),

@@ -115,12 +115,7 @@ impl Eal {
 
     /// The release of DPDK that runs, "DPDK 22.11.11".
     pub fn version(&self) -> String {
-        // SAFETY: returns static memory.
-        let version = unsafe { dpdk_sys::rte_version() };
-        // SAFETY: as above; NUL-terminated.
-        unsafe { CStr::from_ptr(version) }
-            .to_string_lossy()
-            .into_owned()
+        running_version()
     }
 
     /// How much [`cycles`](super::cycles) advances in a second.
@@ -147,6 +142,17 @@ impl Eal {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&device);
     }
+}
+
+/// The release of DPDK that was loaded, "DPDK 22.11.11", whether or not it was
+/// started.
+pub fn running_version() -> String {
+    // SAFETY: returns static memory.
+    let version = unsafe { dpdk_sys::rte_version() };
+    // SAFETY: as above; NUL-terminated.
+    unsafe { CStr::from_ptr(version) }
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// There is one at most in a process.

@@ -30,7 +30,7 @@ mod thread;
 
 pub use self::{
     device::AvailableDevice,
-    eal::{Eal, EalError, PageKind},
+    eal::{Eal, EalError, PageKind, running_version},
     eal_arguments::EalArguments,
     mbuf::Mbuf,
     mempool::{DpdkPool, PoolError, PoolNeeds, PoolSettings, data_room_len},
