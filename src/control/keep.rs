@@ -3,6 +3,7 @@
 
 use super::{
     Management,
+    changes::Origin,
     command::{Command, CommandError},
     merge::merge,
     saved::Saved,
@@ -85,7 +86,7 @@ impl<D: Driver> Management<D> {
                 services: Vec::new(),
                 ..file.clone()
             };
-            return self.apply_merge(&nothing, &file);
+            return self.apply_merge(None, &nothing, &file);
         };
         self.apply(&Command::SetTimeouts(running.timeouts))?;
         self.apply(&Command::SetTunables(running.tunables))?;
@@ -97,16 +98,18 @@ impl<D: Driver> Management<D> {
              what the configuration has changed since: {} services",
             running.services.len()
         );
-        self.apply_merge(&base, &file)
+        self.apply_merge(None, &base, &file)
     }
 
-    /// Takes up what is another in `file` than it was in `base`.
+    /// Takes up what is another in `file` than it was in `base`. With an
+    /// `origin` the log has a line for each change.
     ///
     /// # Errors
     /// [`CommandError`] when the director cannot hold it all; what came before
     /// the refused change has taken effect.
     pub(super) fn apply_merge(
         &mut self,
+        origin: Option<Origin>,
         base: &Snapshot,
         file: &Snapshot,
     ) -> Result<(), CommandError> {
@@ -123,10 +126,10 @@ impl<D: Driver> Management<D> {
             log::info!("and {more} more things that were set at run time are as the file says");
         }
         self.keeper.changed();
-        merge
-            .commands
-            .iter()
-            .try_for_each(|command| self.apply(command))
+        merge.commands.iter().try_for_each(|command| match origin {
+            Some(origin) => self.apply_from(origin, command),
+            None => self.apply(command),
+        })
     }
 
     /// Takes back all that was changed at run time.
@@ -136,7 +139,7 @@ impl<D: Driver> Management<D> {
     pub(super) fn revert(&mut self) -> Result<(), CommandError> {
         let (running, file) = (self.snapshot(), of_config(&self.config));
         log::info!("all that was changed at run time is taken back");
-        self.apply_merge(&running, &file)
+        self.apply_merge(Some(Origin::File), &running, &file)
     }
 
     pub(super) fn state_file_status(&self) -> Option<StateFileStatus> {

@@ -11,6 +11,7 @@
 mod answer;
 mod arp;
 mod capture;
+mod changes;
 pub mod command;
 mod dump;
 mod duplicate;
@@ -74,6 +75,7 @@ use crate::{
     counters::WorkerCounters,
     forwarding::{ForwardingState, RealServerIndex, ServerLoads},
     io::{Driver, Port, PortIndex},
+    neighbor::NeighborKey,
     pipeline::Punted,
     worker::{Injected, WorkerChannels, WorkerRequest},
 };
@@ -106,6 +108,8 @@ pub struct Management<D: Driver> {
     fragmentation_needed_limit: TokenBucket,
     /// For messages that outside parties can cause.
     log_limit: TokenBucket,
+    /// Neighbors of which the log said that they do not answer.
+    lost: BTreeSet<NeighborKey>,
     identification: u16,
     host: HostCounters,
     requests: Receiver<ControlRequest>,
@@ -236,6 +240,7 @@ impl<D: Driver> Management<D> {
             icmp_limit: TokenBucket::new(rate, now),
             fragmentation_needed_limit: TokenBucket::new(rate.saturating_mul(10), now),
             log_limit: TokenBucket::new(LOG_LINES_PER_S, now),
+            lost: BTreeSet::new(),
             identification: 0,
             host: HostCounters::default(),
             requests: parts.requests,
@@ -325,6 +330,24 @@ impl<D: Driver> Management<D> {
     /// All counters, summed over the workers.
     pub fn counters(&self) -> Vec<CounterStatus> {
         self.counter_statuses()
+    }
+
+    /// Of each worker, something that grows while it lives.
+    pub fn progress(&self) -> Vec<u64> {
+        let workers = self.workers.iter();
+        workers
+            .map(|worker| worker.counters.total_cycles.value())
+            .collect()
+    }
+
+    /// One line for whoever supervises the process.
+    pub fn summary(&self) -> String {
+        format!(
+            "{} workers, {} services, generation {}",
+            self.workers.len(),
+            self.services.iter().count(),
+            self.state.generation
+        )
     }
 
     /// Follows the links of the ports. A link that comes up again may lead to

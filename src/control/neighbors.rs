@@ -18,6 +18,7 @@ impl<D: Driver> Management<D> {
         match change {
             Change::Resolved => {
                 self.dirty = true;
+                self.log_found(key, now);
                 for item in self.waiting.0.take(key) {
                     match item {
                         Item::Own(packet) => self.send_ip_by(key.port, &packet, now),
@@ -51,28 +52,67 @@ impl<D: Driver> Management<D> {
                     self.dirty = true;
                     self.neighbor_failed(key, now);
                 }
-                Action::Removed { .. } => self.dirty = true,
+                Action::Removed { key } => {
+                    self.dirty = true;
+                    self.lost.remove(&key);
+                }
             }
         }
         busy
     }
 
     fn neighbor_failed(&mut self, key: NeighborKey, now: Ticks) {
-        let question = match key.ip {
-            IpAddr::V4(_) => "ARP",
-            IpAddr::V6(_) => "neighbor solicitations",
-        };
-        self.log_limited(
-            now,
-            log::Level::Warn,
-            format_args!("neighbor {} does not answer {question}", key.ip),
-        );
+        self.log_lost(key, now);
         for item in self.waiting.0.take(key) {
             self.host.neighbor_failed.add(1);
             if let Item::Client(punted, _) = item {
                 self.refuse(&punted, Refusal::Unreachable, now);
             }
         }
+    }
+
+    /// Says once that a neighbor does not answer, however often it is asked.
+    fn log_lost(&mut self, key: NeighborKey, now: Ticks) {
+        if !self.lost.insert(key) {
+            return;
+        }
+        let question = match key.ip {
+            IpAddr::V4(_) => "ARP",
+            IpAddr::V6(_) => "neighbor solicitations",
+        };
+        let behind = match self.servers_behind(key) {
+            0 => String::new(),
+            servers => format!("; real servers that cannot be reached without it: {servers}"),
+        };
+        self.log_limited(
+            now,
+            log::Level::Warn,
+            format_args!("neighbor {} does not answer {question}{behind}", key.ip),
+        );
+    }
+
+    /// Says that a neighbor is there that was not, or was not known to be.
+    fn log_found(&mut self, key: NeighborKey, now: Ticks) {
+        let was_lost = self.lost.remove(&key);
+        let mac = self.network.neighbors.mac(key);
+        let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
+        let again = if was_lost { " again" } else { "" };
+        self.log_limited(
+            now,
+            log::Level::Info,
+            format_args!("neighbor {} answers{again}, from {mac}", key.ip),
+        );
+    }
+
+    /// Real servers whose packets go by a neighbor; one in two services counts
+    /// twice.
+    fn servers_behind(&self, key: NeighborKey) -> usize {
+        self.services
+            .iter()
+            .flat_map(|(_, service)| &service.servers)
+            .filter_map(|&index| self.services.server(index))
+            .filter(|server| self.neighbor_towards(server.key.address) == Some(key))
+            .count()
     }
 
     /// Next hops of listed servers are in use: the neighbor table keeps an eye

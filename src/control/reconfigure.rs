@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use hashbrown::HashSet;
 
-use super::{Management, command::CommandError, keep::of_config, token_bucket::TokenBucket};
+use super::{
+    Management, changes::Origin, command::CommandError, keep::of_config, token_bucket::TokenBucket,
+};
 use crate::{
     clock::Ticks,
     config::Config,
@@ -43,7 +45,7 @@ impl<D: Driver> Management<D> {
         for vip in vips.into_iter().filter(|vip| !vips_before.contains(vip)) {
             self.announce(vip);
         }
-        self.apply_merge(&base, &file)?;
+        self.apply_merge(Some(Origin::File), &base, &file)?;
         for address in new_addresses {
             self.announce(address);
         }

@@ -105,4 +105,15 @@ fn a_dead_server_is_unreachable_for_its_clients_alone_until_it_is_back() {
     let mut answers = lab.ask(4);
     answers.sort_unstable();
     assert_eq!(answers, [1, 1, 2, 2]);
+    let log = director.log();
+    for line in [
+        // Of the TCP and of the UDP service.
+        "WARN  pointsman::control::neighbors] neighbor 10.0.0.11 does not answer ARP; real \
+         servers that cannot be reached without it: 2\n",
+        &format!(
+            "INFO  pointsman::control::neighbors] neighbor 10.0.0.11 answers again, from {THIRD_MAC}\n"
+        ),
+    ] {
+        assert_eq!(log.matches(line).count(), 1, "{line}{log}");
+    }
 }
