@@ -7,12 +7,14 @@
 //! reading nothing) costs one of [`CLIENTS_MAX`] places for a bounded time and
 //! never reaches the management thread or a worker.
 //!
-//! Who may ask is a matter of file permissions: the socket has mode 0600.
+//! Who may ask is a matter of file permissions: the socket has mode 0600, or
+//! 0660 with a control group. Besides, the kernel is asked who a client is.
 #![forbid(unsafe_code)]
 
 mod client;
 mod file;
 mod netlink;
+mod peer;
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -32,11 +34,14 @@ use rustix::{fs::Mode, net::Shutdown};
 use serde::{Deserialize, de::DeserializeOwned};
 use socket2::Type;
 
-use self::file::{Kind, SocketFile};
 pub use self::{
     client::{QueryError, query},
     file::BindError,
     netlink::{NetlinkSocket, NetlinkSocketHandle},
+};
+use self::{
+    file::{Kind, SocketFile},
+    peer::Admission,
 };
 use super::status::{
     CONNECTIONS_SHOWN_MAX, PROTOCOL_VERSION, Request, RequestMessage, Response, ResponseMessage,
@@ -76,6 +81,7 @@ pub struct ControlRequest {
 pub struct ControlSocket {
     listener: UnixListener,
     file: SocketFile,
+    admission: Admission,
 }
 
 impl ControlSocket {
@@ -86,13 +92,26 @@ impl ControlSocket {
     /// When another director runs on this path, when something else stands
     /// there, or when the system refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
+        Self::bind_for(path, None)
+    }
+
+    /// As [`bind`](Self::bind), for the members of a group, too.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn bind_for(path: &Path, group: Option<u32>) -> Result<Self, BindError> {
         let kind = Kind {
             key: "control_socket",
             socket_type: Type::STREAM,
-            mode: Mode::RUSR | Mode::WUSR,
+            mode: Mode::from_raw_mode(if group.is_some() { 0o660 } else { 0o600 }),
+            group,
         };
         let (listener, file) = SocketFile::create(path, kind)?;
-        Ok(Self { listener, file })
+        Ok(Self {
+            listener,
+            file,
+            admission: Admission { group },
+        })
     }
 
     /// Serves clients, in threads of its own, until the handle is dropped.
@@ -100,18 +119,24 @@ impl ControlSocket {
     /// # Errors
     /// When the system gives no thread.
     pub fn spawn(self, requests: Sender<ControlRequest>) -> io::Result<ControlSocketHandle> {
-        let Self { listener, file } = self;
+        let Self {
+            listener,
+            file,
+            admission,
+        } = self;
         let stopping = Arc::new(AtomicBool::new(false));
         let acceptor_listener = listener.try_clone()?;
         let acceptor_stopping = Arc::clone(&stopping);
         let acceptor = thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || accept_clients(&acceptor_listener, &acceptor_stopping, &requests))?;
+            .spawn(move || {
+                accept_clients(&acceptor_listener, &acceptor_stopping, admission, &requests);
+            })?;
         Ok(ControlSocketHandle {
             listener,
             stopping,
             acceptor: Some(acceptor),
-            _file: file,
+            file,
         })
     }
 }
@@ -124,7 +149,18 @@ pub struct ControlSocketHandle {
     listener: UnixListener,
     stopping: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
-    _file: SocketFile,
+    file: SocketFile,
+}
+
+impl ControlSocketHandle {
+    /// Gives the socket's files to the user and the group that the director is
+    /// to be, so that it can remove them at its end.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn give_to(&self, user: u32, group: u32) -> Result<(), BindError> {
+        self.file.give_to(user, group)
+    }
 }
 
 impl Drop for ControlSocketHandle {
@@ -147,6 +183,7 @@ impl Drop for ControlSocketHandle {
 fn accept_clients(
     listener: &UnixListener,
     stopping: &AtomicBool,
+    admission: Admission,
     requests: &Sender<ControlRequest>,
 ) {
     let places = Arc::new(AtomicUsize::new(0));
@@ -156,7 +193,7 @@ fn accept_clients(
             return;
         }
         match accepted {
-            Ok((stream, _)) => admit_client(stream, &places, requests),
+            Ok((stream, _)) => admit_client(stream, &places, admission, requests),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
                 // Out of file descriptors, most likely: it passes, and
@@ -168,7 +205,12 @@ fn accept_clients(
     }
 }
 
-fn admit_client(stream: UnixStream, places: &Arc<AtomicUsize>, requests: &Sender<ControlRequest>) {
+fn admit_client(
+    stream: UnixStream,
+    places: &Arc<AtomicUsize>,
+    admission: Admission,
+    requests: &Sender<ControlRequest>,
+) {
     let Some(place) = Place::take(places) else {
         refuse_client(stream);
         return;
@@ -178,7 +220,7 @@ fn admit_client(stream: UnixStream, places: &Arc<AtomicUsize>, requests: &Sender
         .name("control-client".to_owned())
         .spawn(move || {
             let _place = place;
-            if let Err(error) = serve_client(stream, &requests) {
+            if let Err(error) = serve_client(stream, admission, &requests) {
                 debug!("control socket: a client went away: {error}");
             }
         });
@@ -201,9 +243,15 @@ fn refuse_client(mut stream: UnixStream) {
     }
 }
 
-fn serve_client(mut stream: UnixStream, requests: &Sender<ControlRequest>) -> io::Result<()> {
+fn serve_client(
+    mut stream: UnixStream,
+    admission: Admission,
+    requests: &Sender<ControlRequest>,
+) -> io::Result<()> {
+    // Before the client may have ended.
+    let refusal = admission.refusal(&stream)?;
     let response = match read_line(&mut stream, REQUEST_LEN_MAX, CLIENT_TIMEOUT)? {
-        Line::Whole(line) => match parse_request(&line) {
+        Line::Whole(line) => match refusal.map_or_else(|| parse_request(&line), Err) {
             Ok(request) => {
                 ask(request, requests).unwrap_or_else(|error| Response::Error(error.to_string()))
             }

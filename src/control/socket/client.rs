@@ -29,7 +29,11 @@ pub enum QueryError {
     )]
     NotRunning(PathBuf),
     /// The socket is another user's.
-    #[error("{}: permission denied; ask as the user who runs the director (root)", .0.display())]
+    #[error(
+        "{}: permission denied; ask as root, as the user who runs the director, or as a member of \
+         its `control_group`",
+        .0.display()
+    )]
     NoPermission(PathBuf),
     /// The director is too busy, or stuck.
     #[error("the director on {} did not answer within {} s", .0.display(), QUERY_TIMEOUT.as_secs())]

@@ -10,15 +10,21 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, ErrorKind},
-    os::unix::{
-        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-        net::UnixListener,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{
+                DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
+                fchown, lchown,
+            },
+            net::UnixListener,
+        },
     },
     path::{Path, PathBuf},
 };
 
 use log::warn;
-use rustix::fs::{FlockOperation, Mode};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Why a control socket could not be made.
@@ -75,6 +81,8 @@ pub(super) struct Kind {
     pub(super) socket_type: Type,
     /// Who may connect.
     pub(super) mode: Mode,
+    /// Whose it is besides.
+    pub(super) group: Option<u32>,
 }
 
 /// The socket's file and its lock, removed when dropped.
@@ -83,6 +91,8 @@ pub(super) struct SocketFile {
     path: PathBuf,
     identity: Identity,
     lock: Lock,
+    /// Whether the socket's directory is the director's own.
+    owns_directory: bool,
 }
 
 impl SocketFile {
@@ -96,13 +106,11 @@ impl SocketFile {
                 error,
             }
         };
-        create_parent(path).map_err(failed("create its directory"))?;
+        let is_new = create_parent(path).map_err(failed("create its directory"))?;
         let lock = Lock::take(path, kind.key)?;
         remove_stale(path, kind.key)?;
         let listener = listen(path, kind).map_err(failed("listen on it"))?;
-        // The umask has taken something away.
-        fs::set_permissions(path, Permissions::from_mode(kind.mode.as_raw_mode()))
-            .map_err(failed("open it to others"))?;
+        open_to_others(path, kind).map_err(failed("open it to others"))?;
         let identity = fs::symlink_metadata(path)
             .map(Identity::of)
             .map_err(failed("look at it"))?;
@@ -112,8 +120,44 @@ impl SocketFile {
                 path: path.to_owned(),
                 identity,
                 lock,
+                owns_directory: is_new || path.parent() == Path::new(DEFAULT_PATH).parent(),
             },
         ))
+    }
+
+    /// Gives the socket, its lock and a directory that is the director's own
+    /// to the user that the director is to be, so that it can remove them at
+    /// its end. Links are not followed, as a former life of that user could
+    /// have made them.
+    pub(super) fn give_to(&self, user: u32, group: u32) -> Result<(), BindError> {
+        let failed = |error: io::Error| BindError::Io {
+            path: self.path.clone(),
+            action: "give it to the director's user",
+            error,
+        };
+        lchown(&self.path, Some(user), None).map_err(failed)?;
+        fchown(&self.lock.file, Some(user), Some(group)).map_err(failed)?;
+        let Some(parent) = self.path.parent() else {
+            return Ok(());
+        };
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory =
+            rustix::fs::open(parent, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let metadata = rustix::fs::fstat(&directory).map_err(|error| failed(error.into()))?;
+        if metadata.st_uid == user {
+            return Ok(());
+        }
+        if self.owns_directory {
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+            return rustix::fs::fchown(&directory, Some(user), Some(group))
+                .map_err(|error| failed(error.into()));
+        }
+        warn!(
+            "control socket {}: its directory is not the director's user's; it stays behind when \
+             the director stops",
+            self.path.display()
+        );
+        Ok(())
     }
 }
 
@@ -149,7 +193,7 @@ impl Identity {
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -168,6 +212,7 @@ impl Lock {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(&path)
                 .map_err(failed)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -184,7 +229,7 @@ impl Lock {
             // locked; then the lock means nothing.
             let locked = file.metadata().map(Identity::of).map_err(failed)?;
             if fs::symlink_metadata(&path).map(Identity::of).ok() == Some(locked) {
-                return Ok(Self { path, _file: file });
+                return Ok(Self { path, file });
             }
         }
     }
@@ -197,22 +242,23 @@ impl Lock {
 }
 
 /// Creates the socket's directory, whatever the umask is, such that others can
-/// see whether a director runs.
-fn create_parent(path: &Path) -> io::Result<()> {
+/// see whether a director runs. Returns whether it was missing.
+fn create_parent(path: &Path) -> io::Result<bool> {
     let Some(parent) = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
     else {
-        return Ok(());
+        return Ok(false);
     };
     if parent.is_dir() {
-        return Ok(());
+        return Ok(false);
     }
     DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(parent)?;
-    fs::set_permissions(parent, Permissions::from_mode(0o755))
+    fs::set_permissions(parent, Permissions::from_mode(0o755))?;
+    Ok(true)
 }
 
 /// Removes the socket of a director that is dead, which the lock has shown.
@@ -267,6 +313,23 @@ fn listen(path: &Path, kind: Kind) -> io::Result<UnixListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+/// Gives the socket its group, and the mode of which the umask has taken
+/// something away. What stands at `path` is held fast meanwhile: the directory
+/// may be that of a user with fewer privileges than this process has.
+fn open_to_others(path: &Path, kind: Kind) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let file = format!("/proc/self/fd/{}", file.as_raw_fd());
+    if kind.group.is_some() {
+        chown(&file, None, kind.group)?;
+    }
+    fs::set_permissions(&file, Permissions::from_mode(kind.mode.as_raw_mode()))
+}
+
+/// Where control sockets are unless the configuration says otherwise; its
+/// directory is made for them.
+const DEFAULT_PATH: &str = crate::config::CONTROL_SOCKET_DEFAULT;
 
 /// Clients that can wait to be accepted, which takes no longer than starting a
 /// thread.

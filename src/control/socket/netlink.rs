@@ -71,6 +71,7 @@ impl NetlinkSocket {
             key: "netlink_socket",
             socket_type: Type::SEQPACKET,
             mode: Mode::from_raw_mode(0o666),
+            group: None,
         };
         let (listener, file) = SocketFile::create(path, kind)?;
         Ok(Self {
@@ -111,7 +112,7 @@ impl NetlinkSocket {
             listener,
             stopping,
             thread: Some(thread),
-            _file: file,
+            file,
         })
     }
 }
@@ -122,7 +123,18 @@ pub struct NetlinkSocketHandle {
     listener: UnixListener,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    _file: SocketFile,
+    file: SocketFile,
+}
+
+impl NetlinkSocketHandle {
+    /// Gives the socket's files to the user and the group that the director is
+    /// to be, so that it can remove them at its end.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn give_to(&self, user: u32, group: u32) -> Result<(), BindError> {
+        self.file.give_to(user, group)
+    }
 }
 
 impl Drop for NetlinkSocketHandle {

@@ -1,4 +1,10 @@
-use std::{fs, io::BufRead, io::BufReader, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fs,
+    io::BufRead,
+    io::BufReader,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::PathBuf,
+};
 
 use crossbeam::channel::Receiver;
 
@@ -307,6 +313,55 @@ fn only_the_owner_may_ask() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&director.path), 0o600);
     assert_eq!(mode(director.path.parent().unwrap()), 0o755);
+}
+
+#[test]
+fn a_group_may_ask_whatever_the_umask_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run/control.sock");
+    // A group that this process may give a file to: its own.
+    let group = rustix::process::getegid().as_raw();
+    let _socket = ControlSocket::bind_for(&path, Some(group)).unwrap();
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o660);
+    assert_eq!(metadata.gid(), group);
+}
+
+#[test]
+fn a_directory_that_the_director_made_goes_with_its_socket_to_its_user() {
+    if !rustix::process::geteuid().is_root() {
+        println!(
+            "skipped: a_directory_that_the_director_made_goes_with_its_socket_to_its_user: giving \
+             files away takes root"
+        );
+        return;
+    }
+    let owner = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
+    let mut director = Director::with_counters(1);
+    let handle = director.handle.as_ref().unwrap();
+    handle.give_to(1234, 1235).unwrap();
+    let parent = director.path.parent().unwrap().to_owned();
+    for path in [&director.path, &parent.join("control.sock.lock"), &parent] {
+        assert_eq!(owner(path), 1234, "{}", path.display());
+    }
+    drop(director.handle.take());
+    // One that was there is left as it is.
+    let handle = ControlSocket::bind(&parent.parent().unwrap().join("other.sock"));
+    let (sender, _requests) = channel::bounded(1);
+    let handle = handle.unwrap().spawn(sender).unwrap();
+    handle.give_to(1234, 1235).unwrap();
+    assert_eq!(owner(parent.parent().unwrap()), 0);
+}
+
+#[test]
+fn a_link_in_the_place_of_the_lock_is_not_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let precious = directory.path().join("precious");
+    std::os::unix::fs::symlink(&precious, directory.path().join("control.sock.lock")).unwrap();
+    let error = ControlSocket::bind(&path).unwrap_err();
+    assert!(error.to_string().contains("cannot lock it"), "{error}");
+    assert!(!precious.exists());
 }
 
 #[test]
