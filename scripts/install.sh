@@ -145,25 +145,8 @@ END
 }
 
 unit_text() {
-    cat <<END
-# $MARK
-[Unit]
-Description=pointsman, a layer-4 director
-ConditionPathExists=/etc/pointsman/director.toml
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-ExecStart=$program run --config /etc/pointsman/director.toml
-ExecReload=/bin/kill -HUP \$MAINPID
-Restart=on-failure
-RestartSec=1
-RuntimeDirectory=pointsman
-LimitMEMLOCK=infinity
-
-[Install]
-WantedBy=multi-user.target
-END
+    printf '# %s\n#\n' "$MARK"
+    sed "s|/usr/local/bin/pointsman|$program|" "$ROOT/dpdk-config/systemd/pointsman.service"
 }
 
 next_steps() {

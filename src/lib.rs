@@ -34,12 +34,14 @@ pub mod netlink;
 pub mod pipeline;
 pub mod pktgen;
 pub mod prefixes;
+pub mod privileges;
 pub mod realserver;
 pub mod route;
 #[cfg(feature = "dpdk")]
 pub mod run;
 pub mod scheduler;
 pub mod service;
+pub mod supervision;
 pub mod tunnel;
 pub mod version;
 pub mod wire;

@@ -6,6 +6,8 @@
 //! before the first packet is taken.
 #![forbid(unsafe_code)]
 
+mod identity;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -19,8 +21,10 @@ use std::{
 
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, bounded};
+use rustix::thread::CapabilitySet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use self::identity::{become_user, identities};
 use crate::{
     api::{Api, ApiError},
     clock::{Clock, MonotonicClock},
@@ -41,6 +45,8 @@ use crate::{
         },
         sharing::Sharing,
     },
+    privileges::{self, PrivilegeError},
+    supervision::Supervisor,
     version,
     worker::{self, Idle, Worker, WorkerQueues},
 };
@@ -60,6 +66,9 @@ pub enum RunError {
     /// The API has no place or no token.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// There is no such user, or the director could not become it.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// DPDK did not start.
     #[error(transparent)]
     Eal(#[from] EalError),
@@ -87,9 +96,12 @@ pub enum RunError {
 pub fn run(files: Files<'_>) -> Result<(), RunError> {
     let config = load(files).map_err(RunError::Config)?;
     let signals = Signals::install()?;
+    let (account, control_group) = identities(&config)?;
+    privileges::forbid_new()?;
+    let mut supervisor = Supervisor::of_environment();
     // First of all, so that a second director on the same socket touches no
     // port.
-    let socket = ControlSocket::bind(&config.director.control_socket)?;
+    let socket = ControlSocket::bind_for(&config.director.control_socket, control_group)?;
     let netlink_socket = NetlinkSocket::bind(
         &config.director.netlink_socket,
         config.director.netlink_group.as_deref(),
@@ -120,24 +132,36 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
     } = assemble(config.clone(), materials, clock.now())?;
 
     if let Some(file) = state_file {
+        if let Some(account) = &account
+            && let Err(error) = file.give_to(account.uid(), account.gid())
+        {
+            log::error!("{error}");
+        }
         management.keep_state(file.spawn()?);
     }
     // Publishes, so that the first packet finds everything in place.
     management.turn(clock.now());
-    let threads = Threads::start(&eal, workers, &cores, clock, idle)?;
+    if let Some(account) = &account {
+        socket_thread.give_to(account.uid(), account.gid())?;
+        netlink_thread.give_to(account.uid(), account.gid())?;
+        become_user(account, &config, files)?;
+    }
+    let threads = Threads::start(&eal, workers, &cores, (clock, idle), account.is_some())?;
     log::info!(
         "ready: {} workers on cores {cores:?}, {idle:?} when idle",
         cores.len()
     );
+    supervisor.ready(management.summary());
     let result = manage(
         &mut management,
         config.clone(),
         files,
         &signals,
         clock,
-        &threads,
+        (&threads, &mut supervisor),
     );
     log::info!("stopping");
+    supervisor.stopping();
     drop(netlink_thread);
     drop(api_thread);
     drop(socket_thread);
@@ -202,12 +226,15 @@ fn manage(
     files: Files<'_>,
     signals: &Signals,
     clock: MonotonicClock,
-    threads: &Threads,
+    (threads, supervisor): (&Threads, &mut Supervisor),
 ) -> Result<(), RunError> {
     while !signals.stop.load(Ordering::Relaxed) {
         if signals.reload.swap(false, Ordering::Relaxed) {
+            supervisor.reloading();
             reload(management, &mut config, files, clock);
+            supervisor.ready(management.summary());
         }
+        supervisor.watch(|| management.progress(), || management.summary());
         if let Some(index) = threads.finished() {
             return Err(RunError::WorkerDied(index));
         }
@@ -257,23 +284,36 @@ struct Threads {
 }
 
 impl Threads {
+    /// Returns when all of them work, or have ended. With `drops` they give up
+    /// all capabilities.
     fn start(
         eal: &Eal,
         workers: Vec<Worker<DpdkDriver>>,
         cores: &[usize],
-        clock: MonotonicClock,
-        idle: Idle,
+        (clock, idle): (MonotonicClock, Idle),
+        drops: bool,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut handles = Vec::with_capacity(workers.len());
+        // Nothing is sent: it is that nobody is left to send that tells.
+        let (starting, all_started) = bounded::<()>(1);
         for ((index, mut worker), &core) in workers.into_iter().enumerate().zip(cores) {
             let (eal, stop) = (eal.clone(), Arc::clone(&stop));
+            let starting = starting.clone();
             let body = move || {
                 if !core_affinity::set_for_current(CoreId { id: core }) {
                     log::warn!("worker {index} could not be pinned to core {core}");
                 }
+                // Those that the director keeps are not for packets.
+                if drops && let Err(error) = privileges::keep_only(CapabilitySet::empty()) {
+                    log::error!("worker {index}: {error}");
+                    return;
+                }
                 match RegisteredThread::register(&eal) {
-                    Ok(_registered) => worker::run(&mut worker, &clock, idle, &stop, cycles),
+                    Ok(_registered) => {
+                        drop(starting);
+                        worker::run(&mut worker, &clock, idle, &stop, cycles);
+                    }
                     Err(error) => log::error!("worker {index}: {error}"),
                 }
             };
@@ -283,6 +323,8 @@ impl Threads {
                     .spawn(body)?,
             );
         }
+        drop(starting);
+        let _ = all_started.recv();
         Ok(Self { stop, handles })
     }
 

@@ -22,6 +22,9 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("netlink_socket", a.netlink_socket != b.netlink_socket),
         ("netlink_group", a.netlink_group != b.netlink_group),
         ("state_file", a.state_file != b.state_file),
+        ("control_group", a.control_group != b.control_group),
+        ("user", a.user != b.user),
+        ("group", a.group != b.group),
     ];
     let (a, b) = (&old.eal, &new.eal);
     let eal = [

@@ -34,6 +34,9 @@ pub(super) fn read_director(
         netlink_socket: netlink_socket_beside(Path::new(CONTROL_SOCKET_DEFAULT)),
         netlink_group: None,
         state_file: Some(state_file_default(file_prefix)),
+        control_group: None,
+        user: None,
+        group: None,
         timeouts: Timeouts::default(),
         tunables: Tunables::default(),
         icmp_rate_per_s: ICMP_RATE_DEFAULT,
@@ -70,6 +73,7 @@ pub(super) fn read_director(
     if let Some(path) = table.parsed("state_file", parse_state_file, findings) {
         director.state_file = path.into_inner();
     }
+    read_identity(&table, &mut director, findings);
     if let Some(rate) = table.number(
         "icmp_rate_per_s",
         0..=u32::MAX,
@@ -85,6 +89,23 @@ pub(super) fn read_director(
         director,
         services_file.map(|path| PathBuf::from(path.into_inner())),
     )
+}
+
+/// Whom the director runs as and who may ask it: by names, since the machine
+/// that checks a file need not be the one that has these users.
+fn read_identity(
+    table: &TableReader<'_, '_>,
+    director: &mut DirectorConfig,
+    findings: &mut Findings<'_>,
+) {
+    for (key, what, name) in [
+        ("control_group", "group", &mut director.control_group),
+        ("user", "user", &mut director.user),
+        ("group", "group", &mut director.group),
+    ] {
+        let parse = |text: &str| parse_name(text, what);
+        *name = table.parsed(key, parse, findings).map(Spanned::into_inner);
+    }
 }
 
 /// Reads `[eal]`; what it does not say, or says wrongly, has its default.

@@ -277,6 +277,13 @@ pub struct DirectorConfig {
     /// `state_file`: where services and settings outlive the director; `None`
     /// when they do not.
     pub state_file: Option<PathBuf>,
+    /// `control_group`: name or number of the group that may use it.
+    pub control_group: Option<String>,
+    /// `user`: name or number of the user that the director is once it has
+    /// started.
+    pub user: Option<String>,
+    /// `group`: in place of that user's own.
+    pub group: Option<String>,
     /// `[director.timeouts]`
     pub timeouts: Timeouts,
     /// `[director.ipvs]`: the kernel's settings under their own names.

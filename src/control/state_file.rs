@@ -13,7 +13,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -24,7 +24,7 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
 use super::saved::{Saved, SavedError, decode, encode};
 
@@ -89,7 +89,9 @@ pub enum StateFileError {
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+    /// Whether its directory is the director's own.
+    owns_directory: bool,
 }
 
 impl StateFile {
@@ -99,7 +101,7 @@ impl StateFile {
     /// When another director has it, or the system refuses.
     pub fn open(path: &Path) -> Result<Self, StateFileError> {
         let failed = |action| failed(path, action);
-        create_parent(path).map_err(failed("create its directory"))?;
+        let is_new = create_parent(path).map_err(failed("create its directory"))?;
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
@@ -110,11 +112,43 @@ impl StateFile {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                lock,
+                owns_directory: is_new || path.parent() == Some(Path::new(OWN_DIRECTORY)),
             }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateFileError::InUse(path.to_owned())),
             Err(error) => Err(failed("lock it")(error.into())),
         }
+    }
+
+    /// Gives the file, its lock and a directory that is the director's own to
+    /// the user that the director is to be. Links are not followed, as a former
+    /// life of that user could have made them.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn give_to(&self, user: u32, group: u32) -> Result<(), StateFileError> {
+        let failed = |error| failed(&self.path, "give it to the director's user")(error);
+        match lchown(&self.path, Some(user), Some(group)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        fchown(&self.lock, Some(user), Some(group)).map_err(failed)?;
+        let parent = self.path.parent().unwrap_or_else(|| Path::new("/"));
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(parent, flags, Mode::empty());
+        let directory = File::from(directory.map_err(|error| failed(error.into()))?);
+        if self.owns_directory {
+            return fchown(&directory, Some(user), Some(group)).map_err(failed);
+        }
+        let owner = directory.metadata().map_err(failed)?.uid();
+        if owner != user {
+            log::warn!(
+                "state file {}: its directory is not the director's user's, so that nothing can \
+                 be saved there",
+                self.path.display()
+            );
+        }
+        Ok(())
     }
 
     /// What is in it; `None` when there is no file.
@@ -356,10 +390,14 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn create_parent(path: &Path) -> io::Result<()> {
+/// Returns whether it had to be made.
+fn create_parent(path: &Path) -> io::Result<bool> {
     match path.parent() {
-        Some(parent) if !parent.is_dir() => DirBuilder::new().mode(0o700).create(parent),
-        _ => Ok(()),
+        Some(parent) if !parent.is_dir() => {
+            DirBuilder::new().mode(0o700).create(parent)?;
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 
@@ -377,6 +415,9 @@ fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StateF
         error,
     }
 }
+
+/// Where the file is unless another place is configured.
+const OWN_DIRECTORY: &str = "/var/lib/pointsman";
 
 /// All services that a director can hold take less.
 const LEN_MAX: u64 = 512 << 20;

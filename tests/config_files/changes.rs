@@ -91,6 +91,13 @@ fn what_stands_at_start_needs_a_restart_and_is_named() {
         ("\"lvs\"", "\"ops\"", "[director] netlink_group"),
         ("/tmp/p.json", "/tmp/q.json", "[director] state_file"),
         ("127.0.0.1:9110", "127.0.0.1:9111", "[api]"),
+        ("\"ops\"", "\"dev\"", "[director] control_group"),
+        (
+            "user = \"pointsman\"",
+            "user = \"nobody\"",
+            "[director] user",
+        ),
+        ("group = \"990\"", "group = \"991\"", "[director] group"),
         (
             "hugepages = \"none\"",
             "hugepages = \"auto\"",

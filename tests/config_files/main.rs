@@ -76,6 +76,9 @@ control_socket = "/tmp/p.sock"
 netlink_socket = "/tmp/n.sock"
 netlink_group = "lvs"
 state_file = "/tmp/p.json"
+control_group = "ops"
+user = "pointsman"
+group = "990"
 icmp_rate_per_s = 0
 
 [director.timeouts]
@@ -315,6 +318,9 @@ fn threads_and_tables_are_as_written() {
         metrics_without_token: true,
     };
     assert_eq!(config.api, Some(api));
+    assert_eq!(director.control_group.as_deref(), Some("ops"));
+    assert_eq!(director.user.as_deref(), Some("pointsman"));
+    assert_eq!(director.group.as_deref(), Some("990"));
     assert_eq!(director.icmp_rate_per_s, 0);
     assert_eq!(
         director.timeouts,

@@ -25,6 +25,8 @@ mod neighbors;
 mod observation;
 mod pktgen;
 mod ports;
+mod privileges;
 mod reload;
+mod supervision;
 mod support;
 mod survival;

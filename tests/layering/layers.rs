@@ -342,6 +342,9 @@ pub(crate) const LAYERS: &[Layer] = &[
             "version",
         ],
     ),
+    // Of the process, and of nothing else here.
+    shell("privileges", &[]),
+    shell("supervision", &[]),
     shell(
         "run",
         &[
@@ -355,6 +358,8 @@ pub(crate) const LAYERS: &[Layer] = &[
             "io",
             "io::dpdk",
             "memory",
+            "privileges",
+            "supervision",
             "version",
             "wire",
             "worker",

@@ -32,12 +32,12 @@ pub(crate) struct Director {
 }
 
 impl Director {
-    pub(super) fn start(lab: &Lab, log: &str) -> Self {
+    pub(super) fn start(lab: &Lab, log: &str, environment: &[String]) -> Self {
         let log = lab.path(log);
         // Not what another one said before.
         fs::write(&log, "").unwrap();
         let mut director = Self {
-            process: spawn(lab, &log),
+            process: spawn(lab, &log, environment),
             socket: lab.socket(),
             log,
         };
@@ -219,13 +219,15 @@ impl Drop for Director {
 /// it said.
 pub(crate) fn run_to_its_end(lab: &Lab) -> (ExitStatus, String) {
     let log = lab.path("ended.log");
-    let status = spawn(lab, &log).wait();
+    let status = spawn(lab, &log, &[]).wait();
     (status, fs::read_to_string(log).unwrap())
 }
 
-fn spawn(lab: &Lab, log: &Path) -> Process {
+fn spawn(lab: &Lab, log: &Path, environment: &[String]) -> Process {
     let file = lab.configuration_file();
-    let words = [PROGRAM, "run", "--config", file.to_str().unwrap()];
+    let mut words = vec!["env"];
+    words.extend(environment.iter().map(String::as_str));
+    words.extend([PROGRAM, "run", "--config", file.to_str().unwrap()]);
     lab.director.spawn(&words, log)
 }
 

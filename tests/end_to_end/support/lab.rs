@@ -16,6 +16,7 @@ use std::{
     fs,
     net::{Ipv4Addr, UdpSocket},
     num::NonZero,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicUsize, Ordering},
@@ -304,13 +305,30 @@ impl Lab {
 
     /// Starts a director and waits until its workers run.
     pub(crate) fn start_director(&self, configuration: &Configuration) -> Director {
+        self.start_director_with(configuration, &[])
+    }
+
+    /// The same with variables in its environment: `["NAME=VALUE"]`.
+    pub(crate) fn start_director_with(
+        &self,
+        configuration: &Configuration,
+        environment: &[String],
+    ) -> Director {
         self.write(configuration);
-        self.start_director_as_written()
+        Director::start(self, "director.log", environment)
     }
 
     /// With the configuration file as it stands.
     pub(crate) fn start_director_as_written(&self) -> Director {
-        Director::start(self, "director.log")
+        Director::start(self, "director.log", &[])
+    }
+
+    /// Gives the directory of the configuration and the control socket to a
+    /// user, and lets everybody see it.
+    pub(crate) fn give_directory_to(&self, user: u32) {
+        let directory = self.directory.path();
+        std::os::unix::fs::chown(directory, Some(user), None).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     pub(crate) fn configuration_file(&self) -> PathBuf {
