@@ -13,7 +13,7 @@
 //! in place of 4.5 s (two cores, idle but for this).
 //!
 //! A netlink socket never ends, and programs do not expect it: they never see
-//! the end of a connection, an error of it, or more than [`ANSWER_TIMEOUT`] of
+//! the end of a connection, an error of it, or more than half a second of
 //! silence. They get `EAGAIN` as an answer of netlink, and with the next
 //! question there is another attempt at a connection.
 

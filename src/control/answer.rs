@@ -76,7 +76,7 @@ impl<D: Driver> Management<D> {
                 Request::Routes => Response::Routes(self.route_statuses()),
                 Request::Director => Response::Director(self.director_status(now)),
                 Request::Settings => Response::Settings(self.settings_status()),
-                Request::Apply(command) => match self.apply_from(Origin::ControlSocket, &command) {
+                Request::Apply(command) => match self.apply_from(Origin::Request, &command) {
                     Ok(()) => {
                         self.pace.requested();
                         Response::Applied

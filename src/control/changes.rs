@@ -16,15 +16,15 @@ use crate::{
 pub(super) enum Origin {
     /// The configuration was read again.
     File,
-    /// A client of the control socket.
-    ControlSocket,
+    /// A client asked: over the control socket, as ipvsadm, or by HTTP.
+    Request,
 }
 
 impl Origin {
     const fn name(self) -> &'static str {
         match self {
             Self::File => "configuration file",
-            Self::ControlSocket => "control socket",
+            Self::Request => "at run time",
         }
     }
 }

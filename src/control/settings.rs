@@ -2,6 +2,7 @@
 
 use super::{
     Management,
+    changes::Origin,
     command::{Command, CommandError},
     edit::{Edit, EditError, check_service},
     status::{Response, SettingsStatus},
@@ -50,7 +51,9 @@ impl<D: Driver> Management<D> {
     pub(super) fn edit(&mut self, edit: &Edit) -> Response {
         match self.edited(edit) {
             Ok(commands) => {
-                let applied = commands.iter().try_for_each(|command| self.apply(command));
+                let applied = commands
+                    .iter()
+                    .try_for_each(|command| self.apply_from(Origin::Request, command));
                 applied.map_or_else(Response::Refused, |()| Response::Applied)
             }
             Err(response) => *response,

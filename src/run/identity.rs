@@ -38,9 +38,9 @@ pub(super) fn become_user(
         "user {} from now on, with {}",
         account.name(),
         if kept.is_empty() {
-            "no capabilities".to_owned()
+            "no capabilities"
         } else {
-            format!("these capabilities: {kept:?}")
+            "CAP_NET_ADMIN alone"
         }
     );
     for file in [Some(files.config), files.services].into_iter().flatten() {
@@ -57,12 +57,14 @@ pub(super) fn become_user(
 
 /// What the drivers of the ports still need when they stop: those that change
 /// interfaces of the kernel set them back then. None needs any to send and
-/// receive.
+/// receive. Of DPDK 22.11, `net_af_xdp` takes its program off the interface,
+/// and `net_tap` its rules off the one that `remote` names.
 fn capabilities_kept(config: &Config) -> CapabilitySet {
     let changes_interfaces = |port: &PortConfig| match &port.device {
-        Device::Vdev(device) => ["net_af_xdp", "net_tap"]
-            .iter()
-            .any(|driver| device.starts_with(driver)),
+        Device::Vdev(device) => {
+            device.starts_with("net_af_xdp")
+                || device.starts_with("net_tap") && device.contains(",remote=")
+        }
         Device::Pci(_) => false,
     };
     if config.ports.iter().any(changes_interfaces) {

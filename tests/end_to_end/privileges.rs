@@ -127,7 +127,7 @@ fn what_drivers_change_of_interfaces_is_set_back_at_the_end_without_root() {
         ..over_af_xdp(&lab)
     };
     let mut director = lab.start_director(&configuration);
-    assert!(director.log().contains("with these capabilities: "));
+    assert!(director.log().contains("with CAP_NET_ADMIN alone"));
     for (name, status) in threads(director.id()) {
         // The management thread, which stops the ports, is the main one.
         let is_main = field(&status, "Pid:") == director.id().to_string();
@@ -252,7 +252,7 @@ fn what_is_changed_over_the_control_socket_stands_in_the_log() {
     let news = director.log().split_off(before);
     let lines: Vec<_> = news
         .lines()
-        .filter_map(|line| line.split_once("control socket: "))
+        .filter_map(|line| line.split_once("at run time: "))
         .map(|(_, what)| what)
         .collect();
     assert_eq!(

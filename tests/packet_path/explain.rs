@@ -85,7 +85,7 @@ fn any_packet() -> impl Strategy<Value = Ip> {
         1 => client_port.clone().prop_map(|port| udp(port, 54, b"")),
         1 => client_port.clone().prop_map(|port| icmp_error(3, 4, port)),
         1 => client_port.clone().prop_map(|port| Ip { options: vec![1, 1, 1, 0], ..tcp(port, SYN) }),
-        1 => client_port.prop_map(|port| Ip { flags: MF, payload: udp(port, 53, &[7; 24]).payload, ..udp(port, 53, b"") }),
+        1 => (client_port, any::<u16>()).prop_map(|(port, id)| Ip { id, flags: MF, payload: udp(port, 53, &[7; 24]).payload, ..udp(port, 53, b"") }),
         1 => Just(icmp(8, 0, &[0, 1, 0, 1])),
         1 => Just(Ip { flags: DF, ..Ip::new(89, vec![0; 20]) }),
     ]
