@@ -13,6 +13,7 @@
 
 mod fate;
 mod filter;
+mod glance;
 mod program;
 mod record;
 mod subject;

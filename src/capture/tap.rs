@@ -8,6 +8,7 @@ use super::{
     CAPTURES_MAX,
     fate::Fate,
     filter::{Direction, Filter},
+    glance::{Glance, Words},
     record::{Record, Rings},
     subject::Subject,
 };
@@ -26,6 +27,7 @@ pub struct Tap {
     /// Which capture it is.
     pub id: u64,
     filter: Arc<Filter>,
+    glance: Glance,
     rings: Arc<Rings>,
     allowance: Allowance,
     open: Option<Box<Record>>,
@@ -54,6 +56,7 @@ impl Tap {
     pub fn new(id: u64, filter: Arc<Filter>, rings: Arc<Rings>, rate_per_s: u32) -> Self {
         Self {
             id,
+            glance: Glance::of(&filter),
             filter,
             rings,
             allowance: Allowance {
@@ -152,6 +155,11 @@ impl Taps {
     /// becomes of it is to be [noted](Self::note_sent) and the end
     /// [told](Self::finish) then.
     pub fn begin(&mut self, port: PortIndex, frame: &[u8], time_ns: u64) -> bool {
+        if let Some(words) = Words::of(frame)
+            && self.taps.iter().all(|tap| tap.glance.rejects(&words))
+        {
+            return false;
+        }
         let subject = Subject::of_received(frame);
         let mut is_wanted = false;
         for tap in &mut self.taps {
