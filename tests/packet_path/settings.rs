@@ -41,7 +41,7 @@ impl Asked {
 }
 
 #[test]
-fn a_setting_holds_for_the_next_packet_until_the_file_is_read_again() {
+fn a_setting_holds_from_the_next_packet_on_until_it_is_taken_back() {
     let mut director = Asked::start();
     assert!(!director.forwards_ack(1000));
     let settings = director.set("sloppy_tcp", 1);
@@ -50,11 +50,33 @@ fn a_setting_holds_for_the_next_packet_until_the_file_is_read_again() {
     assert!(director.forwards_ack(1001));
 
     // SIGHUP, with the same file.
-    let (config, now) = (director.config.clone(), director.lab.now);
+    let (mut config, now) = (director.config.clone(), director.lab.now);
     let management = &mut director.lab.director.management;
     management.reconfigure(&config, now).unwrap();
     director.lab.settle();
-    assert!(!director.forwards_ack(1002));
+    assert!(director.forwards_ack(1002));
+
+    // With one that says something else of another setting, and of this one.
+    config.director.tunables.pmtu_disc = false;
+    let management = &mut director.lab.director.management;
+    management.reconfigure(&config, now).unwrap();
+    let settings = director.settings(Request::Settings);
+    assert!(settings.tunables.sloppy_tcp && !settings.tunables.pmtu_disc);
+    config.director.tunables = Tunables {
+        sloppy_tcp: true,
+        ..Tunables::default()
+    };
+    let management = &mut director.lab.director.management;
+    management.reconfigure(&config, now).unwrap();
+    config.director.tunables.sloppy_tcp = false;
+    let management = &mut director.lab.director.management;
+    management.reconfigure(&config, now).unwrap();
+    director.lab.settle();
+    assert!(!director.forwards_ack(1003));
+
+    director.set("sloppy_tcp", 1);
+    assert_eq!(director.lab.ask(Request::Revert), Response::Applied);
+    assert!(!director.forwards_ack(1004));
     assert_eq!(
         director.settings(Request::Settings).tunables,
         Tunables::default()
