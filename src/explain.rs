@@ -27,8 +27,8 @@ use crate::{
     flow::{Endpoints, HashKey},
     forwarding::{ForwardingState, RealServerIndex, ServiceForwarding},
     io::{
-        Burst, PacketPool, PortDescription, PortIndex,
-        mem::{MemDriver, MemNetwork, MemPacket, MemPool},
+        Burst, PortDescription, PortIndex,
+        mem::{MemDriver, MemNetwork, MemPacket},
     },
     memory::MemoryError,
     pipeline::{DropReason, Outputs, Pipeline, PuntReason, Punted, Snapshot, TransmitWay},
@@ -147,7 +147,7 @@ impl Rehearsal {
     /// The flow whose connection decides about a frame; `None` when that is
     /// none.
     pub fn flow_of(&self, port: PortIndex, frame: &[u8]) -> Option<Endpoints> {
-        let packet = packet_of(&mut self.network.pool(), frame)?;
+        let packet = self.network.pool().packet_of(frame)?;
         self.pipeline.flow_of(port, packet)
     }
 
@@ -207,7 +207,7 @@ impl Rehearsal {
     }
 
     fn forward(&mut self, port: PortIndex, frame: &[u8]) -> (Fate, Option<RealServerIndex>) {
-        let Some(packet) = packet_of(&mut self.network.pool(), frame) else {
+        let Some(packet) = self.network.pool().packet_of(frame) else {
             return (Fate::TooLong, None);
         };
         let drops = self.drops();
@@ -252,13 +252,6 @@ fn servers_of(service: Option<&ServiceForwarding>, held: Option<&Held>) -> Vec<R
         .map(|link| link.server)
         .chain(held.map(|held| RealServerIndex(held.server)))
         .collect()
-}
-
-fn packet_of(pool: &mut MemPool, frame: &[u8]) -> Option<MemPacket> {
-    use crate::io::Packet;
-    let mut packet = pool.allocate()?;
-    packet.extend(frame.len())?.copy_from_slice(frame);
-    Some(packet)
 }
 
 /// Frames that one rehearsal can take.

@@ -27,7 +27,7 @@ use self::trace::Path;
 use crate::{
     capture::{Tap, Taps},
     clock::{Clock, Ticks},
-    connection::{CoarseTime, Held, Tables, templates::Template, time::STEPS_PER_SECOND},
+    connection::{CoarseTime, Held, Tables, templates::Template},
     counters::WorkerCounters,
     flow::{Endpoints, HashKey},
     forwarding::{ForwardingState, RealServerIndex},
@@ -452,13 +452,9 @@ fn template_of(template: &Template, now: CoarseTime) -> Connection {
         is_template: true,
         server: RealServerIndex(template.server),
         state: template.state_name(),
-        expires_ms: milliseconds_to(template.deadline, now),
+        expires_ms: template.deadline.ms_after(now),
         packets: 0,
     }
-}
-
-fn milliseconds_to(deadline: CoarseTime, now: CoarseTime) -> u64 {
-    u64::from(deadline.steps_since(now)) * 1000 / u64::from(STEPS_PER_SECOND)
 }
 
 fn connection_of(held: &Held, now: CoarseTime) -> Option<Connection> {
@@ -469,7 +465,7 @@ fn connection_of(held: &Held, now: CoarseTime) -> Option<Connection> {
         is_template: false,
         server: RealServerIndex(held.server),
         state: held.state.name(),
-        expires_ms: milliseconds_to(held.deadline, now),
+        expires_ms: held.deadline.ms_after(now),
         packets: held.packets,
     })
 }

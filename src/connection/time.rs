@@ -52,6 +52,11 @@ impl CoarseTime {
         let steps = self.0.wrapping_sub(earlier.0);
         if steps < HALF { steps } else { 0 }
     }
+
+    /// Milliseconds from `now` to this time; 0 when it has been reached.
+    pub const fn ms_after(self, now: Self) -> u64 {
+        self.steps_since(now) as u64 * 1000 / STEPS_PER_SECOND as u64
+    }
 }
 
 impl Add<CoarseDuration> for CoarseTime {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::Ticks,
-    connection::{CoarseTime, Held, time::STEPS_PER_SECOND},
+    connection::{CoarseTime, Held},
     explain::{self, FRAMES_MAX, Outcome, Rehearsal},
     flow::Endpoints,
     forwarding::{FTP_PORT, RealServerIndex, ServiceForwarding},
@@ -230,7 +230,7 @@ impl<D: Driver> Management<D> {
             template: outcome.template.map(|template| KnownTemplate {
                 client: template.key.client,
                 server: self.address_of(RealServerIndex(template.server)),
-                expires_ms: ms_to(template.deadline, now),
+                expires_ms: template.deadline.ms_after(now),
             }),
             scheduling: outcome
                 .consideration
@@ -294,7 +294,7 @@ impl<D: Driver> Management<D> {
         KnownConnection {
             server: self.address_of(RealServerIndex(held.server)),
             state: held.state.name().to_owned(),
-            expires_ms: ms_to(held.deadline, now),
+            expires_ms: held.deadline.ms_after(now),
         }
     }
 
@@ -323,10 +323,6 @@ fn match_of(service: &ServiceForwarding, flow: &Endpoints) -> ServiceMatch {
         scheduler: service.options.scheduler,
         persistent: service.options.persistence.is_some(),
     }
-}
-
-fn ms_to(deadline: CoarseTime, now: CoarseTime) -> u64 {
-    u64::from(deadline.steps_since(now)) * 1000 / u64::from(STEPS_PER_SECOND)
 }
 
 /// Where frames of packets come from that are no frames themselves: a locally

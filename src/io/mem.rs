@@ -177,7 +177,7 @@ impl MemPool {
 
     /// A packet that holds `frame`; `None` when all packets are in use or the
     /// frame is longer than a buffer.
-    pub(super) fn packet_of(&mut self, frame: &[u8]) -> Option<MemPacket> {
+    pub fn packet_of(&mut self, frame: &[u8]) -> Option<MemPacket> {
         let mut packet = self.allocate()?;
         packet.extend(frame.len())?.copy_from_slice(frame);
         Some(packet)
