@@ -183,8 +183,10 @@ fn other_shapes() -> Vec<Case> {
             frame_len: 78,
             ..flows("ipv6 1k flows", Kind::TcpAckV6, 1000)
         },
+        // A quarter of the connections may be of IPv6.
         Case {
             frame_len: 78,
+            connections_max: 5 * M,
             ..flows("ipv6 1M flows", Kind::TcpAckV6, M)
         },
         Case {
