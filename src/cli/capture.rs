@@ -6,14 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod expression;
+mod output;
 mod pcapng;
 mod text;
 
 use std::{
-    fs::OpenOptions,
-    io::{self, BufWriter, ErrorKind, Write},
+    io::{self, ErrorKind},
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -25,21 +24,23 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
 };
 
-use self::{expression::ExpressionError, pcapng::PcapNg, text::Lines};
+use self::{
+    expression::ExpressionError,
+    output::{Output, Target},
+};
 use crate::{
     capture::{Carried, Direction, FateKind, Filter, RATE_MIN, Reason, SNAPLEN_MAX},
     config::CONTROL_SOCKET_DEFAULT,
     control::{
         socket::{QueryError, query},
         status::{
-            CaptureBatch, CaptureEnd, CaptureRequest, CapturedFrame, CapturedPacket,
-            DirectorStatus, PortStatus, Request, Response,
+            CaptureBatch, CaptureEnd, CaptureRequest, CapturedFrame, CapturedPacket, Request,
+            Response,
         },
     },
 };
@@ -149,6 +150,13 @@ pub(super) enum CaptureError {
     Signals(io::Error),
 }
 
+impl CaptureError {
+    fn write(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Write { path, error }
+    }
+}
+
 /// An address, or a network of them.
 fn network(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
@@ -215,9 +223,14 @@ pub(super) fn capture(arguments: &CaptureArguments) -> Result<String, CaptureErr
         _ => Vec::new(),
     };
     // Before the director has begun: what cannot be written is not captured.
-    let output = Output::open(arguments, &ports, director.as_ref())?;
-    let Response::CaptureStarted { id } = query(socket, &Request::StartCapture(request))? else {
-        return Ok(String::new());
+    let target = Target::open(arguments.write.as_deref())?;
+    let id = match query(socket, &Request::StartCapture(request)) {
+        Ok(Response::CaptureStarted { id }) => id,
+        Ok(_) => return Ok(String::new()),
+        Err(error) => {
+            target.give_up();
+            return Err(error.into());
+        }
     };
     let session = Session {
         socket,
@@ -225,7 +238,13 @@ pub(super) fn capture(arguments: &CaptureArguments) -> Result<String, CaptureErr
         stop,
         captured: 0,
     };
-    session.run(output)
+    match Output::start(target, arguments, &ports, director.as_ref()) {
+        Ok(output) => session.run(output),
+        Err(error) => {
+            session.end();
+            Err(error)
+        }
+    }
 }
 
 /// A capture that runs.
@@ -301,92 +320,6 @@ impl Session<'_> {
             format!("; {unseen} passed unseen, as the rate was reached (--rate)"),
         );
         format!("{count} packets captured: {why}{missed}{unseen}")
-    }
-}
-
-/// Where packets go.
-struct Output {
-    format: Format,
-    /// For errors.
-    path: PathBuf,
-    is_pipe: bool,
-}
-
-enum Format {
-    Lines(Lines<Sink>),
-    PcapNg(Box<PcapNg<Sink>>),
-}
-
-type Sink = BufWriter<Box<dyn Write>>;
-
-impl Output {
-    fn open(
-        arguments: &CaptureArguments,
-        ports: &[PortStatus],
-        director: Option<&DirectorStatus>,
-    ) -> Result<Self, CaptureError> {
-        let names = ports.iter().map(|port| port.name.clone()).collect();
-        let stdout = || BufWriter::new(Box::new(io::stdout()) as Box<dyn Write>);
-        let Some(path) = &arguments.write else {
-            return Ok(Self {
-                format: Format::Lines(Lines::new(stdout(), names)),
-                path: "standard output".into(),
-                is_pipe: true,
-            });
-        };
-        let is_pipe = path.as_os_str() == "-";
-        let failed = |error| CaptureError::Write {
-            path: path.clone(),
-            error,
-        };
-        let sink = if is_pipe {
-            stdout()
-        } else {
-            // It holds what people sent.
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let file = options.open(path).map_err(failed)?;
-            BufWriter::new(Box::new(file) as Box<dyn Write>)
-        };
-        let description = pcapng::Description {
-            ports,
-            director,
-            snaplen: arguments.snaplen,
-            expression: &arguments.expression.join(" "),
-        };
-        let writer = PcapNg::start(sink, &description).map_err(failed)?;
-        Ok(Self {
-            format: Format::PcapNg(Box::new(writer)),
-            path: path.clone(),
-            is_pipe,
-        })
-    }
-
-    /// Writes packets, of which the first has this number, and all of them: the
-    /// file is whole afterwards.
-    fn write(&mut self, batch: &CaptureBatch, first: u64) -> io::Result<()> {
-        let packets = (first + 1..).zip(&batch.packets);
-        match &mut self.format {
-            Format::Lines(lines) => lines.write(packets),
-            Format::PcapNg(file) => file.write(packets),
-        }
-    }
-
-    /// Whether nobody reads any more what is written to standard output, which
-    /// shows before the next packet is written.
-    fn is_reader_gone(&self) -> bool {
-        let stdout = io::stdout();
-        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
-        self.is_pipe
-            && poll(&mut fds, Some(&Timespec::default())).is_ok()
-            && fds.iter().any(|fd| fd.revents().contains(PollFlags::ERR))
-    }
-
-    fn error(&self, error: io::Error) -> CaptureError {
-        CaptureError::Write {
-            path: self.path.clone(),
-            error,
-        }
     }
 }
 

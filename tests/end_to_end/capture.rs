@@ -231,3 +231,33 @@ fn a_capture_ends_with_its_count_and_others_are_refused_what_makes_no_sense() {
     assert_eq!(tally.failures, [""; 0]);
     drop(director);
 }
+
+#[test]
+fn a_refused_capture_leaves_files_as_they_were() {
+    const NAME: &str = "a_refused_capture_leaves_files_as_they_were";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 1) else {
+        return;
+    };
+    let _director = lab.start_director(&lab.configuration());
+    let [old, new] = ["old.pcapng", "new.pcapng"].map(|name| lab.path(name));
+    fs::write(&old, "of yesterday").unwrap();
+    for file in [&old, &new] {
+        let words = ["-w", file.to_str().unwrap(), "--port", "nowhere"];
+        let (status, said) = Capturing::start(&lab, &words).end();
+        assert!(!status.success());
+        assert!(said.contains("nowhere"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&old).unwrap(), "of yesterday");
+    assert!(!new.exists());
+    // One that begins takes its place, all of it.
+    fs::write(&old, "a".repeat(100_000)).unwrap();
+    let words = ["-w", old.to_str().unwrap(), "--duration", "1"];
+    let (status, said) = Capturing::start(&lab, &words).end();
+    assert!(status.success(), "{said}");
+    assert!(fs::metadata(&old).unwrap().len() < 100_000);
+    assert!(
+        fs::read(&old)
+            .unwrap()
+            .starts_with(&[0x0a, 0x0d, 0x0d, 0x0a])
+    );
+}

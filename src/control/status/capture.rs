@@ -96,18 +96,18 @@ pub struct CapturedFrame {
 
 /// Bytes as text.
 mod base64_text {
-    use base64::{Engine, prelude::BASE64_STANDARD};
+    use data_encoding::BASE64;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
+        serializer.serialize_str(&BASE64.encode(bytes))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        BASE64_STANDARD.decode(text).map_err(D::Error::custom)
+        BASE64.decode(text.as_bytes()).map_err(D::Error::custom)
     }
 }
 
