@@ -15,6 +15,8 @@
 #   PREFIX/lib/pointsman/libpointsman_ipvs.so        leads a tool to the director
 #   PREFIX/lib/pointsman/libpointsman_ipvs_proc.so   shows it /proc/net/ip_vs*
 #   PREFIX/sbin/ipvsadm                              ipvsadm with both
+#   PREFIX/share/man/man1/pointsman*.1               manual pages
+#   PREFIX/share/...                                 completions for bash, zsh and fish
 #   /etc/systemd/system/pointsman.service            runs /etc/pointsman/director.toml
 #   /etc/systemd/system/keepalived.service.d/pointsman.conf
 #                                                    keepalived with the first
@@ -54,6 +56,12 @@ done
 lib=$prefix/lib/pointsman
 program=$prefix/bin/pointsman
 wrapper=$prefix/sbin/ipvsadm
+pages=$prefix/share/man/man1
+declare -A completions=(
+    [pointsman.bash]=$prefix/share/bash-completion/completions/pointsman
+    [_pointsman]=$prefix/share/zsh/site-functions/_pointsman
+    [pointsman.fish]=$prefix/share/fish/vendor_completions.d/pointsman.fish
+)
 unit=$ETC/systemd/system/pointsman.service
 drop_in=$ETC/systemd/system/keepalived.service.d/pointsman.conf
 
@@ -70,6 +78,7 @@ install() {
     for file in "${LIBRARIES[@]}"; do
         install_file "$from/$file" "$lib/$file" 644
     done
+    install_documents
     unit_text | install_text "$destdir$unit" 644
     if [ "$tools" = yes ]; then
         wrapper_text | install_text "$destdir$wrapper" 755
@@ -88,8 +97,11 @@ uninstall() {
             remove_file "$destdir$file"
         fi
     done
-    for file in "$program" "${LIBRARIES[@]/#/$lib/}"; do
+    for file in "$program" "${LIBRARIES[@]/#/$lib/}" "${completions[@]}"; do
         remove_file "$destdir$file"
+    done
+    for file in "$destdir$pages"/pointsman{,-*}.1; do
+        remove_file "$file"
     done
     for file in "$lib" "${drop_in%/*}"; do
         [ ! -d "$destdir$file" ] || [ -n "$(ls -A "$destdir$file")" ] || run_as_root rmdir "$destdir$file"
@@ -112,6 +124,25 @@ install_file() {
     run_as_root cp "$1" "$to.new"
     run_as_root chmod "$3" "$to.new"
     run_as_root mv "$to.new" "$to"
+}
+
+# Manual pages and completions, which the program writes itself.
+install_documents() {
+    local file
+    if [ "$DRY_RUN" = yes ]; then
+        say "would write manual pages to $destdir$pages, and completions to:" "${completions[@]/#/$destdir}"
+        return
+    fi
+    documents=$(mktemp -d)
+    trap 'rm -rf "$documents"' EXIT
+    "$from/pointsman" generate man "$documents/man"
+    "$from/pointsman" generate completions "$documents/completions"
+    for file in "$documents"/man/*.1; do
+        install_file "$file" "$pages/${file##*/}" 644
+    done
+    for file in "${!completions[@]}"; do
+        install_file "$documents/completions/$file" "${completions[$file]}" 644
+    done
 }
 
 reload_systemd() {

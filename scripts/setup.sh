@@ -15,8 +15,8 @@ set -euo pipefail
 source "$(dirname "$0")/lib/common.sh"
 
 BUILD_PACKAGES=(build-essential clang dpdk dpdk-dev libclang-dev libdpdk-dev pkg-config)
-TEST_PACKAGES=(curl ethtool iproute2 ipvsadm keepalived lua5.4 nginx-light procps prometheus
-    python3-jsonschema python3-pip python3-scapy shellcheck tcpdump tshark wrk)
+TEST_PACKAGES=(curl dbus ethtool iproute2 ipvsadm keepalived lua5.4 man-db nginx-light procps prometheus
+    python3-jsonschema python3-pip python3-scapy shellcheck systemd systemd-container tcpdump tshark wrk)
 # Client library of TRex, which Debian has not; tests of its profiles load it.
 TREX_CLIENT=lbr-trex-client==3.4.0
 TREX_FOLDER=$STATE/trex-client

@@ -24,4 +24,5 @@ mod recorded;
 )]
 #[path = "../end_to_end/support/mod.rs"]
 mod support;
+mod systemd;
 mod tools;

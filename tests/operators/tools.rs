@@ -149,7 +149,7 @@ pub(crate) fn run_in(namespace: &Namespace, command: &str) -> String {
 }
 
 /// Where the program under test and the libraries are.
-fn built() -> &'static Path {
+pub(crate) fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(build)
 }

@@ -4,25 +4,40 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use crate::machine::{Answer, Machine};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 11] = [
     "etc/systemd/system/keepalived.service.d/pointsman.conf",
     "etc/systemd/system/pointsman.service",
     "opt/bin/pointsman",
     "opt/lib/pointsman/libpointsman_ipvs.so",
     "opt/lib/pointsman/libpointsman_ipvs_proc.so",
     "opt/sbin/ipvsadm",
+    "opt/share/bash-completion/completions/pointsman",
+    "opt/share/fish/vendor_completions.d/pointsman.fish",
+    "opt/share/man/man1/pointsman-show.1",
+    "opt/share/man/man1/pointsman.1",
+    "opt/share/zsh/site-functions/_pointsman",
 ];
+
+/// A program that only writes its documents.
+const PROGRAM: &str = r#"#!/bin/sh
+[ "$1" = generate ] || exit 9
+mkdir -p "$3"
+cd "$3"
+case $2 in
+man) touch pointsman.1 pointsman-show.1 ;;
+completions) touch pointsman.bash _pointsman pointsman.fish ;;
+esac
+"#;
 
 /// A machine with files as they were built.
 fn built() -> Machine {
     let machine = Machine::new();
-    for name in [
-        "pointsman",
-        "libpointsman_ipvs.so",
-        "libpointsman_ipvs_proc.so",
-    ] {
+    for name in ["libpointsman_ipvs.so", "libpointsman_ipvs_proc.so"] {
         machine.write(&format!("built/{name}"), name);
     }
+    machine.write("built/pointsman", PROGRAM);
+    let program = machine.path("built/pointsman");
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
     machine
 }
 
@@ -51,7 +66,7 @@ fn install_puts_everything_in_its_place_and_takes_it_away() {
     for _ in 0..2 {
         install(&machine, &[]).ok();
         assert!(FILES.iter().all(|file| machine.exists(file)));
-        assert_eq!(machine.read("opt/bin/pointsman"), "pointsman");
+        assert_eq!(machine.read("opt/bin/pointsman"), PROGRAM.trim_end());
     }
     let lib = machine.path("opt/lib/pointsman");
     let both = format!(
