@@ -79,7 +79,7 @@ virtual_server 198.51.100.12 80 {
 }
 ";
 
-/// For WatchdogSec, RestartSec and a start.
+/// For `WatchdogSec`, `RestartSec` and a start.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// A machine with a systemd of its own, which ends with its test.
