@@ -72,16 +72,17 @@ pub(super) fn servers(to: &Message<'_>, service: &ServiceStatus) -> Vec<Vec<u8>>
     packing.datagrams
 }
 
-/// Pieces of a text, one to a datagram.
+/// Pieces of a text, one to a datagram: who asks for it looks for no second one.
 pub(super) fn text(to: &Message<'_>, text: &str) -> Vec<Vec<u8>> {
     let pieces = text.as_bytes().chunks(TEXT_PIECE_LEN);
-    let mut packing = Packing::default();
-    for piece in pieces {
+    let datagram = |piece| {
+        let mut packing = Packing::default();
         packing.add(to, command::GET_TEXT, |writer| {
             writer.attribute(top::TEXT, piece);
         });
-    }
-    packing.datagrams
+        packing.datagrams
+    };
+    pieces.flat_map(datagram).collect()
 }
 
 /// The end of a dump.
@@ -261,3 +262,30 @@ const ECHO_LEN_MAX: usize = DATAGRAM_LEN_MAX / 2;
 
 /// So that one piece fills a datagram, and two do not go in.
 const TEXT_PIECE_LEN: usize = 6144;
+
+#[cfg(test)]
+mod tests {
+    use super::{super::codec::messages, *};
+
+    #[test]
+    fn each_piece_of_a_text_is_a_datagram_also_a_short_last_one() {
+        let question = [
+            &20_u32.to_ne_bytes()[..],
+            &[37, 0, 1, 3, 1, 0, 0, 0, 0, 0, 0, 0, 128, 1, 0, 0],
+        ]
+        .concat();
+        let to = messages(&question).next().unwrap();
+        for (len, count) in [(1, 1), (6144, 1), (6145, 2), (6644, 2), (12_289, 3)] {
+            let whole: String = ('a'..='z').cycle().take(len).collect();
+            let datagrams = text(&to, &whole);
+            assert_eq!(datagrams.len(), count, "{len}");
+            let pieces = datagrams.iter().map(|datagram| {
+                let mut messages = messages(datagram);
+                let (_, attributes) = messages.next().unwrap().generic().unwrap();
+                assert!(messages.next().is_none(), "{len}");
+                attributes.text(top::TEXT).unwrap()
+            });
+            assert_eq!(pieces.collect::<String>(), whole, "{len}");
+        }
+    }
+}
