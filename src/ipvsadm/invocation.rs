@@ -159,6 +159,6 @@ impl ArgumentError {
     }
 }
 
-/// What the C library says for `EOPNOTSUPP`.
-const NOT_SUPPORTED: &str = "Operation not supported";
+/// What `ipvsadm` says for `EOPNOTSUPP`, whatever it is about.
+const NOT_SUPPORTED: &str = "Operation not supported with IPv6";
 const TRY_HELP: &str = "Try `ipvsadm -h' or 'ipvsadm --help' for more information.";

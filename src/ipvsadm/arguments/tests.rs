@@ -439,7 +439,7 @@ fn what_this_version_cannot_do_is_named() {
     ] {
         let error = parse_line(line).unwrap_err();
         assert_eq!(error, ArgumentError::Synchronisation, "{line}");
-        let answer = ("Operation not supported".to_owned(), 255);
+        let answer = ("Operation not supported with IPv6".to_owned(), 255);
         assert_eq!(error.answer(), Some(answer));
     }
 }
