@@ -1,6 +1,8 @@
 //! Keeping services and settings: what there is to be saved and when, and what
 //! a director begins with.
 
+use std::time::Duration;
+
 use super::{
     Management,
     changes::Origin,
@@ -52,13 +54,13 @@ impl<D: Driver> Management<D> {
     /// Gives the state file what it does not know, but not too often, and never
     /// waits for it.
     pub(super) fn save(&mut self, now: Ticks) {
-        let is_early = |at| now.ms_since(at) < SAVE_INTERVAL_MS;
-        let is_ready = self
-            .keeper
-            .writer
-            .as_ref()
-            .is_some_and(StateWriter::is_ready);
-        if !self.keeper.unsaved || !is_ready || self.keeper.saved_at.is_some_and(is_early) {
+        let Some(writer) = &self.keeper.writer else {
+            return;
+        };
+        let interval_ms = save_interval_ms(writer.took());
+        let is_early = |at| now.ms_since(at) < interval_ms;
+        if !self.keeper.unsaved || !writer.is_ready() || self.keeper.saved_at.is_some_and(is_early)
+        {
             return;
         }
         let saved = self.saved();
@@ -203,7 +205,31 @@ pub(super) fn of_config(config: &Config) -> Snapshot {
     }
 }
 
-/// The file is given a state at most so often.
-const SAVE_INTERVAL_MS: u64 = 250;
+/// How long after one state the file is given the next one, where writing takes
+/// so long: changes that stream in are not to keep a core busy with files.
+fn save_interval_ms(took: Duration) -> u64 {
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    took_ms
+        .saturating_mul(SAVE_SHARE)
+        .clamp(SAVE_INTERVAL_MS_MIN, SAVE_INTERVAL_MS_MAX)
+}
+
+/// Writing takes one part in so many of the time.
+const SAVE_SHARE: u64 = 10;
+const SAVE_INTERVAL_MS_MIN: u64 = 250;
+const SAVE_INTERVAL_MS_MAX: u64 = 5000;
 /// Lines of the log about what the file has overridden.
 const LOG_LINES_MAX: usize = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_takes_long_to_write_is_written_less_often() {
+        for (took_ms, interval_ms) in [(0, 250), (25, 250), (80, 800), (900, 5000)] {
+            let took = Duration::from_millis(took_ms);
+            assert_eq!(save_interval_ms(took), interval_ms, "{took:?}");
+        }
+    }
+}

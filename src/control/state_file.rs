@@ -20,7 +20,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -284,6 +284,11 @@ impl StateWriter {
         self.news.errors.load(Ordering::Relaxed)
     }
 
+    /// How long writing took, the last time.
+    pub fn took(&self) -> Duration {
+        Duration::from_micros(self.news.took_us.load(Ordering::Relaxed))
+    }
+
     /// Whether the file has the state that was given last.
     pub fn is_saved(&self) -> bool {
         self.news.saved.load(Ordering::Relaxed) == self.given
@@ -296,6 +301,8 @@ struct News {
     errors: AtomicU64,
     /// Number of the state in the file.
     saved: AtomicU64,
+    /// How long the last attempt took, in microseconds.
+    took_us: AtomicU64,
 }
 
 /// Writes what comes, and again later what could not be written, until nobody
@@ -332,7 +339,11 @@ fn record(
     complaint: &mut String,
 ) -> bool {
     let path = file.path.display();
-    match file.save(saved) {
+    let start = Instant::now();
+    let written = file.save(saved);
+    let took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    news.took_us.store(took_us, Ordering::Relaxed);
+    match written {
         Ok(()) => {
             news.saves.fetch_add(1, Ordering::Relaxed);
             news.saved.store(*number, Ordering::Relaxed);
