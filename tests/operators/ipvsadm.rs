@@ -259,17 +259,23 @@ fn a_group_may_be_let_in_and_nobody_else_is() {
     .unwrap();
     let as_user = |ids: &str, command: &str| {
         tools.shell(&format!(
-            "setpriv {ids} --clear-groups env POINTSMAN_IPVS_SOCKET={} LD_PRELOAD={} {command}",
+            "setpriv {ids} env POINTSMAN_IPVS_SOCKET={} LD_PRELOAD={} {command}",
             tools.socket.display(),
             proc_library.display()
         ))
     };
-    let of_group = as_user("--reuid 54320 --regid 54321", "cat /proc/net/ip_vs");
-    assert!(
-        of_group.starts_with("IP Virtual Server version 1.2.1"),
-        "{of_group}"
-    );
-    let other = as_user("--reuid 54320 --regid 54320", "cat /proc/net/ip_vs");
+    for ids in [
+        "--regid 54321 --clear-groups",
+        "--regid 54320 --groups 54322,54321",
+    ] {
+        let of_group = as_user(&format!("--reuid 54320 {ids}"), "cat /proc/net/ip_vs");
+        assert!(
+            of_group.starts_with("IP Virtual Server version 1.2.1"),
+            "{ids}: {of_group}"
+        );
+    }
+    let ids = "--reuid 54320 --regid 54320 --groups 54322";
+    let other = as_user(ids, "cat /proc/net/ip_vs");
     assert_eq!(other, "cat: /proc/net/ip_vs: Operation not permitted\n");
     let said = tools.shell("setpriv --reuid 54320 --regid 54320 --clear-groups ipvsadm -Ln");
     assert!(

@@ -41,6 +41,7 @@ use socket2::Type;
 use super::{
     BindError, ControlRequest,
     file::{Kind, SocketFile},
+    peer,
 };
 use crate::{
     control::status::{Request, Response},
@@ -249,7 +250,9 @@ impl Server {
             }
         };
         let is_permitted = match sockopt::socket_peercred(&socket) {
-            Ok(peer) => peer.uid.is_root() || Some(peer.gid.as_raw()) == self.group,
+            Ok(peer) => {
+                peer.uid.is_root() || self.group.is_some_and(|group| peer::is_in(peer, group))
+            }
             Err(error) => {
                 warn!("netlink socket: a client has no credentials: {error}");
                 false
