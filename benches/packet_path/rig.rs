@@ -208,7 +208,7 @@ pub(crate) fn director(
             duration_ms: 3_600_000,
             rate_per_s,
         });
-        requests_in.send(ControlRequest { request, reply })?;
+        requests_in.send(ControlRequest::new(request, reply))?;
     }
     let materials = Materials {
         ports: vec![Nothing(description)],

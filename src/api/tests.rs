@@ -52,7 +52,7 @@ impl Lab {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
         thread::spawn(move || {
-            for ControlRequest { request, reply } in requests_out {
+            for (request, reply) in requests_out.iter().filter_map(ControlRequest::begin) {
                 let response = answer(&request);
                 log.lock().unwrap().push(request);
                 let _ = reply.send(response);
@@ -429,6 +429,27 @@ fn a_director_that_stops_is_not_available() {
 }
 
 #[test]
+fn what_was_answered_as_not_done_is_not_done_later() {
+    let (requests, queue) = bounded::<ControlRequest>(4);
+    let shared = Shared {
+        requests,
+        token: None,
+        metrics_without_token: false,
+        refuses_browsers: false,
+    };
+    let lab = Lab {
+        router: router::router(Arc::new(shared)),
+        asked: Arc::default(),
+    };
+    let answer = lab.request("DELETE", "/v1/services/tcp/192.0.2.10:80", None);
+    assert_eq!(
+        answer.problem(503),
+        "the director did not answer within 2 s; nothing was done, so try again"
+    );
+    assert!(queue.recv().unwrap().begin().is_none());
+}
+
+#[test]
 fn connections_are_asked_for_with_a_limit_and_by_service() {
     let lab = Lab::new(None, |_| Response::Connections {
         connections: Vec::new(),
@@ -510,8 +531,8 @@ fn serve(listen: ApiListen) -> (ApiHandle, Option<SocketAddr>) {
     };
     let (requests, requests_out) = bounded::<ControlRequest>(4);
     thread::spawn(move || {
-        for request in requests_out {
-            let _ = request.reply.send(Response::Counters(Vec::new()));
+        for (_, reply) in requests_out.iter().filter_map(ControlRequest::begin) {
+            let _ = reply.send(Response::Counters(Vec::new()));
         }
     });
     (api.spawn(requests).unwrap(), address)

@@ -9,7 +9,6 @@ use super::{
     changes::Origin,
     network::NextHop,
     services::Service,
-    socket::ControlRequest,
     status::{
         CounterKind, CounterStatus, DirectorStatus, NeighborStatus, NextHopStatus, PortStatus,
         Request, Response, RouteKind, RouteStatus, ServerStatus, ServiceStatus, TableStatus,
@@ -51,12 +50,12 @@ impl<D: Driver> Management<D> {
     /// Does and answers what clients of the control socket ask.
     pub(super) fn take_requests(&mut self, now: Ticks) -> bool {
         let mut busy = false;
-        while let Ok(ControlRequest { request, reply }) = self.requests.try_recv() {
+        while let Ok(request) = self.requests.try_recv() {
             busy = true;
-            // Whoever asked has been told that it did not go well.
-            if reply.is_full() {
+            // Whoever asked may have been told that nothing came of it.
+            let Some((request, reply)) = request.begin() else {
                 continue;
-            }
+            };
             let response = match request {
                 Request::Connections { limit, service } => {
                     self.start_dump(limit, service, reply, now);

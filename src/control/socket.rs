@@ -11,6 +11,7 @@
 //! 0660 with a control group. Besides, the kernel is asked who a client is.
 #![forbid(unsafe_code)]
 
+mod asking;
 mod client;
 mod file;
 mod netlink;
@@ -28,18 +29,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam::channel::{self, Sender};
+use crossbeam::channel::Sender;
 use log::{debug, warn};
 use rustix::{fs::Mode, net::Shutdown};
 use serde::{Deserialize, de::DeserializeOwned};
 use socket2::Type;
 
 pub use self::{
+    asking::{AskError, ControlRequest, Withdrawal},
     client::{QueryError, query},
     file::BindError,
     netlink::{NetlinkSocket, NetlinkSocketHandle},
 };
 use self::{
+    asking::{Limits, ask_within},
     file::{Kind, SocketFile},
     peer::Admission,
 };
@@ -64,16 +67,14 @@ pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The management thread has to answer within this time.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a client wants from the management thread.
-#[derive(Debug)]
-pub struct ControlRequest {
-    /// What it asks.
-    pub request: Request,
-    /// Takes the answer. It has room for one, so that sending never blocks;
-    /// an error means that the client has gone. When it is full already, nobody
-    /// waits any more, and what was asked is not to be done.
-    pub reply: Sender<Response>,
-}
+/// What the management thread has begun within that time, it has to end within
+/// this time more.
+pub const END_TIMEOUT: Duration = Duration::from_millis(500);
+
+const LIMITS: Limits = Limits {
+    answer: ANSWER_TIMEOUT,
+    end: END_TIMEOUT,
+};
 
 /// A control socket that exists and holds its place against other directors,
 /// but serves nobody yet.
@@ -279,39 +280,13 @@ fn parse_request(line: &[u8]) -> Result<Request, String> {
     })
 }
 
-/// Why the management thread gave no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// It has too much to do, or is stuck.
-    #[error("the director did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
-    Busy,
-    /// It has ended.
-    #[error("the director is stopping")]
-    Stopping,
-    /// It has dropped the request.
-    #[error("the director did not answer this request")]
-    Unanswered,
-}
-
 /// Asks the management thread, and waits for its answer for
-/// [`ANSWER_TIMEOUT`] at most.
+/// [`ANSWER_TIMEOUT`], or a little longer when it has begun to do what is asked.
 ///
 /// # Errors
-/// When there is none.
+/// When there is no answer; see [`AskError`] for what became of the request.
 pub fn ask(request: Request, requests: &Sender<ControlRequest>) -> Result<Response, AskError> {
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let (reply, answer) = channel::bounded(1);
-    let request = ControlRequest { request, reply };
-    requests
-        .send_deadline(request, deadline)
-        .map_err(|error| match error {
-            channel::SendTimeoutError::Timeout(_) => AskError::Busy,
-            channel::SendTimeoutError::Disconnected(_) => AskError::Stopping,
-        })?;
-    answer.recv_deadline(deadline).map_err(|error| match error {
-        channel::RecvTimeoutError::Timeout => AskError::Busy,
-        channel::RecvTimeoutError::Disconnected => AskError::Unanswered,
-    })
+    ask_within(LIMITS, request, requests)
 }
 
 /// The line that answers a request, with its newline.

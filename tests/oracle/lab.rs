@@ -225,7 +225,7 @@ impl Subject for Lab {
             service: None,
         };
         self.requests
-            .send(ControlRequest { request, reply })
+            .send(ControlRequest::new(request, reply))
             .map_err(|_| "the director takes no requests".to_owned())?;
         self.settle();
         match answer.try_recv() {

@@ -237,17 +237,17 @@ impl Lab {
     /// What the director answers over its control socket.
     pub(crate) fn ask(&mut self, request: Request) -> Response {
         let (reply, answer) = bounded(1);
-        let request = ControlRequest { request, reply };
+        let request = ControlRequest::new(request, reply);
         self.requests.send(request).unwrap();
         self.settle();
         answer.try_recv().unwrap()
     }
 
-    /// Asks, but takes the place of the answer before it is given.
+    /// Asks, and gives up before anybody has heard of it.
     pub(crate) fn give_up(&mut self, request: Request) {
         let (reply, _answer) = bounded(1);
-        reply.send(Response::Error(String::new())).unwrap();
-        let request = ControlRequest { request, reply };
+        let request = ControlRequest::new(request, reply);
+        assert!(request.withdrawal().withdraw());
         self.requests.send(request).unwrap();
         self.settle();
     }

@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam::channel::{self, Sender};
+use crossbeam::channel::Sender;
 use log::{debug, warn};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -39,7 +39,7 @@ use rustix::{
 use socket2::Type;
 
 use super::{
-    BindError, ControlRequest,
+    BindError, ControlRequest, Limits, ask_within,
     file::{Kind, SocketFile},
     peer,
 };
@@ -99,7 +99,7 @@ impl NetlinkSocket {
             group,
             director: Director {
                 requests,
-                timeout: ANSWER_TIMEOUT,
+                limits: LIMITS,
                 is_stuck: false,
             },
             clients: Vec::new(),
@@ -316,7 +316,7 @@ impl Server {
             .spawn(move || {
                 let mut director = Director {
                     requests,
-                    timeout: super::ANSWER_TIMEOUT,
+                    limits: super::LIMITS,
                     is_stuck: false,
                 };
                 let answers =
@@ -363,7 +363,7 @@ struct Ready {
 /// The management thread, asked.
 struct Director {
     requests: Sender<ControlRequest>,
-    timeout: Duration,
+    limits: Limits,
     /// Whether it did not answer in time just now. Other clients are then not
     /// made to wait as long.
     is_stuck: bool,
@@ -374,25 +374,10 @@ impl Director {
         if self.is_stuck {
             return Err(Errno::TryAgain);
         }
-        let deadline = Instant::now() + self.timeout;
-        let (reply, answer) = channel::bounded(1);
-        let given_up_on = reply.clone();
-        let sent = self
-            .requests
-            .send_deadline(ControlRequest { request, reply }, deadline);
-        let answered = sent.ok().and_then(|()| answer.recv_deadline(deadline).ok());
-        if answered.is_none() {
-            // It is not to be done later, behind the client's back. Where there
-            // is an answer by now, it was done just so.
-            let given_up = Response::Error("nobody waits for it any more".to_owned());
-            if given_up_on.try_send(given_up).is_err()
-                && let Ok(response) = answer.try_recv()
-            {
-                return Ok(response);
-            }
-        }
-        self.is_stuck = answered.is_none();
-        answered.ok_or(Errno::TryAgain)
+        // It is not done later, behind the client's back.
+        let answered = ask_within(self.limits, request, &self.requests);
+        self.is_stuck = answered.is_err();
+        answered.map_err(|_| Errno::TryAgain)
     }
 }
 
@@ -445,9 +430,12 @@ fn group_number(group: &str) -> io::Result<u32> {
 const CLIENTS_MAX: usize = 64;
 /// Of them, those that get a text.
 const TEXTS_MAX: usize = 4;
-/// The management thread has to answer within this time, so that a client,
-/// which waits a little longer, hears of it.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
+/// Whatever the management thread does, a client hears of it before it has waited
+/// for half a second, which is as long as it waits.
+const LIMITS: Limits = Limits {
+    answer: Duration::from_millis(300),
+    end: Duration::from_millis(100),
+};
 /// A client has to take its answers within this time.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(2);
 

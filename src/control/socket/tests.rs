@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{self, Receiver};
 
 use super::*;
 use crate::control::status::{CounterKind, CounterStatus};
@@ -38,8 +38,8 @@ impl Director {
     /// One that answers every request with `counters(len)`.
     fn with_counters(len: usize) -> Self {
         Self::start(move |requests| {
-            for request in requests {
-                let _ = request.reply.send(counters(len));
+            for (_, reply) in requests.iter().filter_map(ControlRequest::begin) {
+                let _ = reply.send(counters(len));
             }
         })
     }
@@ -141,11 +141,8 @@ fn an_answer_to_another_question_is_noticed() {
 #[test]
 fn an_error_of_the_director_is_passed_on() {
     let director = Director::start(|requests| {
-        for request in requests {
-            request
-                .reply
-                .send(Response::Error("no".to_owned()))
-                .unwrap();
+        for (_, reply) in requests.iter().filter_map(ControlRequest::begin) {
+            reply.send(Response::Error("no".to_owned())).unwrap();
         }
     });
     let error = query(&director.path, &Request::Routes).unwrap_err();
@@ -155,9 +152,9 @@ fn an_error_of_the_director_is_passed_on() {
 #[test]
 fn an_excessive_limit_is_lowered() {
     let director = Director::start(|requests| {
-        for request in requests {
-            let response = Response::Error(format!("{:?}", request.request));
-            request.reply.send(response).unwrap();
+        for (request, reply) in requests.iter().filter_map(ControlRequest::begin) {
+            let response = Response::Error(format!("{request:?}"));
+            reply.send(response).unwrap();
         }
     });
     let request = Request::Connections {

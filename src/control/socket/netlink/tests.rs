@@ -34,9 +34,18 @@ impl Lab {
         socket.into()
     }
 
+    /// The next request, begun.
+    fn next(&self) -> (Request, Sender<Response>) {
+        self.requests
+            .recv_timeout(PATIENCE)
+            .unwrap()
+            .begin()
+            .unwrap()
+    }
+
     /// Answers one request.
     fn answer(&self) -> Request {
-        let ControlRequest { request, reply } = self.requests.recv_timeout(PATIENCE).unwrap();
+        let (request, reply) = self.next();
         reply.send(Response::Applied).unwrap();
         request
     }
@@ -90,7 +99,7 @@ fn a_stuck_management_costs_an_error_and_not_the_connection() {
     assert_eq!(outcome(&hear(&client)), -11, "EAGAIN");
     // The management can see that it is too late.
     let late = lab.requests.recv_timeout(PATIENCE).unwrap();
-    assert!(late.reply.is_full());
+    assert!(late.begin().is_none());
     tell(&client, &flush());
     lab.answer();
     assert_eq!(outcome(&hear(&client)), 0);
@@ -102,11 +111,11 @@ fn what_a_client_left_behind_is_not_done() {
     let client = lab.connect();
     tell(&client, &flush());
     // While the first one waits for the management, another gives up.
-    let waiting = lab.requests.recv_timeout(PATIENCE).unwrap();
+    let (_, waiting) = lab.next();
     let other = lab.connect();
     tell(&other, &message(16, 5));
     drop(other);
-    waiting.reply.send(Response::Applied).unwrap();
+    waiting.send(Response::Applied).unwrap();
     assert_eq!(outcome(&hear(&client)), 0);
     tell(&client, &flush());
     assert_eq!(lab.answer(), Request::Apply(Command::Flush));
