@@ -16,7 +16,7 @@ use pointsman::{
     },
 };
 
-use crate::network::Network;
+use crate::{network::Network, process::By};
 
 /// What the commands of a case have made of the director so far.
 #[derive(Clone, Debug)]
@@ -144,8 +144,13 @@ impl Configuration {
         text
     }
 
-    /// The configuration, which names `socket` and the file of services.
-    pub fn toml(&self, socket: &str, prefix: &str) -> String {
+    /// The configuration, which names `socket` and the file of services, if
+    /// there is one.
+    pub fn toml(&self, by: By, socket: &str, prefix: &str) -> String {
+        let services_file = match by {
+            By::File => format!("services_file = \"{RULES_FILE}\"\n"),
+            By::Ipvsadm => String::new(),
+        };
         let mut text = format!(
             "[director]\n\
              workers = [0]\n\
@@ -153,7 +158,7 @@ impl Configuration {
              control_socket = \"{socket}\"\n\
              state_file = \"none\"\n\
              icmp_rate_per_s = {}\n\
-             services_file = \"{RULES_FILE}\"\n",
+             {services_file}",
             self.icmp_rate_per_s
         );
         let Timeouts { tcp, tcp_fin, udp } = self.timeouts;
@@ -175,7 +180,7 @@ impl Configuration {
             })
         };
         let mut mark_groups = self.network.mark_groups();
-        mark_groups.retain(has_mark);
+        mark_groups.retain(|group| by == By::Ipvsadm || has_mark(group));
         for (index, port) in self.network.ports.iter().enumerate() {
             // A VIP with a service is local by that, and is not to be said twice.
             let addresses: Vec<_> = port

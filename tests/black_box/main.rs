@@ -3,24 +3,22 @@
 //!
 //! The frames of a case come from outside, and what comes out is compared as
 //! in the replay in memory (tests/oracle), with the same masks and the same
-//! list of intended differences. Services are written as a file of ipvsadm and
-//! taken up by SIGHUP, settings are set by `pointsman set`, and what `ipvsadm`
-//! would print comes from `pointsman show`.
+//! list of intended differences. There are two ways in which services change:
 //!
-//! There is a case or more of each group in `run.rs`. Time is real here, so that
-//! a case ends before the first step that waits for long (`03_fragments` before
-//! its wait of 31 s for what nobody completed). Of the cases that `tests/oracle`
-//! replays, these cannot be here:
+//! - `ipvsadm NAME`: Debian's own `ipvsadm` runs with the words of the recording,
+//!   led to the director by the libraries of `ipvs-preload/`. What it prints and
+//!   the code that it ends with are those of the recording, and so is what it
+//!   reads in `/proc/net/ip_vs_conn`. This is done with all cases but those of
+//!   `NOT_BY_IPVSADM` in `run.rs`, which says why.
+//! - `file NAME`: services are written as a file of ipvsadm and taken up by
+//!   SIGHUP, and what `ipvsadm` would print comes from `pointsman show`. There is
+//!   a case or more of each group in `run.rs`. Files say what there shall be and
+//!   not how it came about, so that cases which zero counters, add a server twice
+//!   or edit one to what it is are not among them.
 //!
-//! - those that are about nothing but time: `12_expiry` lasts for minutes;
-//! - `13_default_icmp_ratelimit`, in which it counts how much time goes by
-//!   between two packets;
-//! - `09_formats`, which sets counters back to 0, and those that add a real
-//!   server which is there already or edit one to what it is: files say what
-//!   there shall be and not how it came about;
-//! - those that change the MTU of a port at work, which takes a restart;
-//! - `12_local_and_routes`, which has a real server at an address of the
-//!   director: the configuration refuses that.
+//! Settings are set by `pointsman set`. Time is real here, so that a case ends
+//! before the first step that waits for long (`03_fragments` before its wait of
+//! 31 s for what nobody completed).
 //!
 //! It prints its own summary, as `tests/oracle` does.
 #![expect(
@@ -34,6 +32,9 @@ mod case;
 mod configuration;
 #[path = "../oracle/frame.rs"]
 mod frame;
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[path = "../operators/installed.rs"]
+mod installed;
 #[path = "../oracle/interpret.rs"]
 mod interpret;
 #[path = "../oracle/lists.rs"]

@@ -17,6 +17,7 @@ use pointsman::{
         socket::query,
         status::{ConnectionStatus, DirectorStatus, Request, Response, ServiceStatus},
     },
+    ipvsadm::Invocation,
     service::Timeouts,
 };
 use rustix::process::Signal;
@@ -24,10 +25,12 @@ use tempfile::TempDir;
 
 use crate::{
     configuration::{Configuration, RULES_FILE},
+    installed::Tools,
+    interpret::Action,
     namespace::{Namespace, PATIENCE, Process},
     network::Network,
     ports::Ports,
-    subject::Subject,
+    subject::{Printed, Subject},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
@@ -43,24 +46,44 @@ pub struct RunningDirector {
     directory: TempDir,
     started: Instant,
     namespace: Namespace,
+    /// Debian's `ipvsadm`, when that is what changes services.
+    tools: Option<Tools>,
+}
+
+/// What changes the services of a director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A file of services, which is read again at SIGHUP.
+    File,
+    /// The program of the recording itself.
+    Ipvsadm,
 }
 
 /// Namespaces made so far by this process.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 impl RunningDirector {
-    pub fn new(driver: &'static str, network: &Network, macs: [&str; 2]) -> Result<Self, String> {
+    /// With `tools`, they change its services; without, a file does.
+    pub fn new(
+        tools: Option<&Tools>,
+        driver: &'static str,
+        network: &Network,
+        macs: [&str; 2],
+    ) -> Result<Self, String> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("pmbb{}-{number}", std::process::id());
         let namespace = Namespace::create(prefix.clone());
+        let directory = TempDir::new().map_err(|error| error.to_string())?;
+        let tools = tools.map(|tools| tools.of_director(directory.path().join("ipvs.sock")));
         Ok(Self {
             process: None,
             ports: Ports::create(&namespace, macs)?,
             configuration: Configuration::new(driver, network),
             prefix,
-            directory: TempDir::new().map_err(|error| error.to_string())?,
+            directory,
             started: Instant::now(),
             namespace,
+            tools,
         })
     }
 
@@ -78,13 +101,24 @@ impl RunningDirector {
 
     fn write_files(&self) -> Result<(), String> {
         let socket = self.socket();
+        let by = self.by();
         let toml = self
             .configuration
-            .toml(&socket.display().to_string(), &self.prefix);
+            .toml(by, &socket.display().to_string(), &self.prefix);
         let write = |name, text| fs::write(self.path(name), text);
-        write(RULES_FILE, self.configuration.rules())
-            .and_then(|()| write("director.toml", toml))
-            .map_err(|error| error.to_string())
+        if by == By::File {
+            let written = write(RULES_FILE, self.configuration.rules());
+            written.map_err(|error| error.to_string())?;
+        }
+        write("director.toml", toml).map_err(|error| error.to_string())
+    }
+
+    const fn by(&self) -> By {
+        if self.tools.is_some() {
+            By::Ipvsadm
+        } else {
+            By::File
+        }
     }
 
     fn start(&mut self) -> Result<(), String> {
@@ -98,7 +132,7 @@ impl RunningDirector {
         self.process = Some(process);
         self.wait_for("the director is ready", |director| {
             if let Some(status) = director.process.as_mut().and_then(Process::ended) {
-                return Err(format!("the director ended: {status}"));
+                return Err(format!("the director ended: {status}\n{}", director.log()));
             }
             Ok(director.log().contains("ready: "))
         })?;
@@ -232,6 +266,32 @@ impl Subject for RunningDirector {
         self.started.elapsed().as_secs()
     }
 
+    fn run_program(
+        &mut self,
+        words: &[String],
+        action: &Action,
+    ) -> Result<Option<Printed>, String> {
+        if self.tools.is_none()
+            || !matches!(words, [name, ..] if name == "ipvsadm" || name == "cat")
+        {
+            return Ok(None);
+        }
+        self.start()?;
+        let before = self.status()?.generation;
+        let Some(tools) = &self.tools else {
+            return Ok(None);
+        };
+        let (text, code) = tools.run(&numeric(words));
+        let changes = matches!(
+            action,
+            Action::Ipvsadm(Invocation::Change(_) | Invocation::SetTimeouts(_), _)
+        );
+        if changes && code == 0 {
+            self.wait_until_live(before)?;
+        }
+        Ok(Some(Printed { text, code }))
+    }
+
     fn apply(&mut self, command: &Command) -> Result<Result<(), CommandError>, String> {
         let answer = self.configuration.apply(command)?;
         if answer.is_ok() {
@@ -279,7 +339,12 @@ impl Subject for RunningDirector {
     }
 
     fn reconfigure(&mut self, network: &Network) -> Result<(), String> {
+        let mtus = |network: &Network| network.ports.each_ref().map(|port| port.mtu);
+        let keeps_mtus = mtus(&self.configuration.network) == mtus(network);
         self.configuration.network = network.clone();
+        if self.process.is_some() && !keeps_mtus {
+            return Err("the MTU of a port at work changes with a restart only".to_owned());
+        }
         self.reload()
     }
 
@@ -331,5 +396,16 @@ impl Subject for RunningDirector {
                 "the director did not stop cleanly: {status}\n{log}"
             ))
         }
+    }
+}
+
+/// The words with `-n`, as this machine may know names for numbers, where that
+/// of the recording knew none.
+fn numeric(words: &[String]) -> Vec<&str> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["ipvsadm"] => vec!["ipvsadm", "-Ln"],
+        ["ipvsadm", "-S"] => vec!["ipvsadm", "-Sn"],
+        _ => words,
     }
 }

@@ -3,22 +3,25 @@
 use std::{
     env,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use tempfile::TempDir;
+
 use crate::{
     case::{self, Case, Step},
+    installed::Tools,
     interpret::{Action, interpret},
     lists::Intended,
     namespace::has_program,
-    process::RunningDirector,
+    process::{By, RunningDirector},
     replay, shell,
 };
 
-/// Of each group at least one that needs no long time and nothing that only a
-/// restart can change.
-const CASES: &[&str] = &[
+/// Those replayed with files: of each group at least one that needs no long time
+/// and nothing that only a restart can change.
+const BY_FILE: &[&str] = &[
     "01_encap_basic",
     "02_mtu_pmtu_disc1",
     "03_fragments",
@@ -59,6 +62,18 @@ const CASES: &[&str] = &[
     "r_v6_01",
 ];
 
+/// Those that are not replayed with `ipvsadm`, and why.
+const NOT_BY_IPVSADM: &[(&str, &str)] = &[
+    (
+        "02_mtu_srv80",
+        "has IPv6 on a port with an MTU of 80, which the configuration refuses",
+    ),
+    (
+        "13_default_icmp_ratelimit",
+        "counts how much time goes by between two packets",
+    ),
+];
+
 /// What a step may wait for.
 const WAIT_MS_MAX: u64 = 5000;
 
@@ -76,12 +91,16 @@ pub fn main() -> ExitCode {
 }
 
 /// Why nothing can be replayed here.
-fn hindrance() -> Option<String> {
+fn hindrance(by: By) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces take root".to_owned());
     }
-    for program in ["ip", "setpriv"] {
-        if !has_program(program) {
+    let programs: &[&str] = match by {
+        By::File => &["ip", "setpriv"],
+        By::Ipvsadm => &["ip", "setpriv", "ipvsadm"],
+    };
+    for program in programs {
+        if !has_program(program) && !Path::new("/usr/sbin").join(program).exists() {
             return Some(format!(
                 "{program} is missing; scripts/setup.sh --tests installs it"
             ));
@@ -90,11 +109,36 @@ fn hindrance() -> Option<String> {
     (!Path::new("/dev/net/tun").exists()).then(|| "ports need /dev/net/tun".to_owned())
 }
 
+/// What there is to replay, each under its name.
+fn replays(cases: &[Case]) -> Result<Vec<(String, By, &Case)>, String> {
+    let find = |name: &str| {
+        let case = cases.iter().find(|case| case.name == name);
+        case.ok_or_else(|| format!("there is no case {name}"))
+    };
+    for (name, _) in NOT_BY_IPVSADM {
+        find(name)?;
+    }
+    let by_file = BY_FILE.iter().map(|name| {
+        let case = find(name)?;
+        Ok((format!("file {name}"), By::File, case))
+    });
+    let is_replayed = |case: &&Case| !NOT_BY_IPVSADM.iter().any(|(name, _)| *name == case.name);
+    let by_ipvsadm = cases.iter().filter(is_replayed).map(|case| {
+        let name = format!("ipvsadm {}", case.name);
+        Ok((name, By::Ipvsadm, case))
+    });
+    by_file.chain(by_ipvsadm).collect()
+}
+
 /// Replays the cases whose name has one of the words among the arguments, or
 /// all. Returns whether all went well.
 fn run(arguments: Vec<String>) -> Result<bool, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/cases");
+    let mut cases = case::read_folder(&folder)?;
+    cases.iter_mut().try_for_each(end_before_long_waits)?;
+    let replays = replays(&cases)?;
     if arguments.iter().any(|argument| argument == "--list") {
-        for name in CASES {
+        for (name, ..) in replays {
             println!("{name}: test");
         }
         return Ok(true);
@@ -103,24 +147,23 @@ fn run(arguments: Vec<String>) -> Result<bool, String> {
         .into_iter()
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/cases");
-    let mut cases = case::read_folder(&folder)?;
     let intended = Intended::parse(INTENDED)?;
-    let hindrance = hindrance();
+    let directory = TempDir::new().map_err(|error| error.to_string())?;
+    let mut tools = None;
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for name in CASES {
+    for (name, by, case) in replays {
         if !words.is_empty() && !words.iter().any(|word| name.contains(word.as_str())) {
             continue;
         }
-        let case = cases.iter_mut().find(|case| case.name == *name);
-        let case = case.ok_or_else(|| format!("there is no case {name}"))?;
-        end_before_long_waits(case)?;
-        if let Some(reason) = hindrance.as_deref() {
+        if let Some(reason) = hindrance(by) {
             println!("skipped: black_box {name}: {reason}");
             skipped += 1;
             continue;
         }
-        match replay_case(case, &intended) {
+        let tools = (by == By::Ipvsadm).then(|| {
+            &*tools.get_or_insert_with(|| Tools::install(directory.path(), PathBuf::new()))
+        });
+        match replay_case(tools, case, &intended) {
             Ok(()) => passed += 1,
             Err(problem) => {
                 println!("failed: black_box {name}: {problem}");
@@ -162,11 +205,11 @@ fn end_before_long_waits(case: &mut Case) -> Result<(), String> {
 }
 
 /// Replays a case; a panic is a failure of that case alone.
-fn replay_case(case: &Case, intended: &Intended) -> Result<(), String> {
+fn replay_case(tools: Option<&Tools>, case: &Case, intended: &Intended) -> Result<(), String> {
     let macs = case.mac_director.each_ref().map(String::as_str);
     let replay = || {
         replay::replay(case, intended, |network| {
-            RunningDirector::new(driver_for(&case.name), network, macs)
+            RunningDirector::new(tools, driver_for(&case.name), network, macs)
         })
     };
     match catch_unwind(AssertUnwindSafe(replay)) {

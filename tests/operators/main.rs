@@ -14,9 +14,10 @@
 )]
 
 mod failures;
+#[expect(dead_code, reason = "tests/black_box uses the rest")]
+mod installed;
 mod ipvsadm;
 mod keepalived;
-mod recorded;
 #[expect(
     dead_code,
     unused_imports,

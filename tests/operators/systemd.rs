@@ -10,8 +10,9 @@ use std::{
 };
 
 use crate::{
+    installed::{Said, built},
     support::{Lab, Shape, skipped, wait_for, wait_long_for},
-    tools::{Said, built, has},
+    tools::has,
 };
 
 /// Mounts are private, processes end with the first one, and systemd gets the

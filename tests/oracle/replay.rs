@@ -13,7 +13,7 @@ use super::{
     network::Network,
     output::{Compare, RecordedOutput},
     shell,
-    subject::Subject,
+    subject::{Printed, Subject},
 };
 
 /// Virtual time that a step waits for frames that the recording has and that
@@ -142,14 +142,17 @@ impl<'a, S: Subject> Replay<'a, S> {
         let mut shell = ShellState::default();
         for pipeline in shell::parse(&step.cmd)? {
             let action = interpret(&pipeline).map_err(|refusal| refusal.to_string())?;
-            self.run(&action, &mut recorded, &mut shell)?;
+            let words = pipeline.commands.first().map_or(&[][..], Vec::as_slice);
+            self.run(words, &action, &mut recorded, &mut shell)?;
         }
         recorded.finish()?;
         self.compare_frames(&step.out, intended)
     }
 
+    /// Does what `action` says, which is what the program with these words does.
     fn run(
         &mut self,
+        words: &[String],
         action: &Action,
         recorded: &mut RecordedOutput<'_>,
         shell: &mut ShellState,
@@ -157,16 +160,19 @@ impl<'a, S: Subject> Replay<'a, S> {
         match action {
             // A text of ipvsadm alone, which asks nothing of a director.
             Action::Ipvsadm(Invocation::Help, _) => {
+                match self.run_program(words, action, shell)? {
+                    Some(text) => return recorded.take_lines(&text),
+                    None => recorded.expect_unknown(),
+                }
                 shell.exit_code = 0;
-                recorded.expect_unknown();
             }
             Action::Ipvsadm(invocation, filters) => {
-                let mut text = self.ipvsadm(invocation, shell)?;
+                let mut text = self.ipvsadm(words, action, invocation, shell)?;
                 if matches!(invocation, Invocation::List(Listing::Connections)) {
                     let waited_s = recorded.seconds_waited(&text);
                     if waited_s > 0 {
                         self.wait(waited_s * 1000)?;
-                        text = self.ipvsadm(invocation, shell)?;
+                        text = self.ipvsadm(words, action, invocation, shell)?;
                     }
                 }
                 for filter in filters {
@@ -175,10 +181,16 @@ impl<'a, S: Subject> Replay<'a, S> {
                 return compare_output(invocation, &text, recorded, shell);
             }
             Action::Refused { message, code } => {
+                if let Some(text) = self.run_program(words, action, shell)? {
+                    return recorded.take_lines(&text);
+                }
                 shell.exit_code = *code;
                 return recorded.take_lines(message);
             }
             Action::Synchronise => {
+                if let Some(text) = self.run_program(words, action, shell)? {
+                    return recorded.take_lines(&text);
+                }
                 let error = ArgumentError::Synchronisation;
                 let (message, code) = error.answer().ok_or("ipvsadm does not refuse that")?;
                 shell.exit_code = code;
@@ -203,7 +215,10 @@ impl<'a, S: Subject> Replay<'a, S> {
                 recorded.take_line();
             }
             Action::ReadConnections => {
-                let text = listing::proc_connections(&self.subject.connections()?);
+                let text = match self.run_program(words, action, shell)? {
+                    Some(text) => text,
+                    None => listing::proc_connections(&self.subject.connections()?),
+                };
                 return recorded.take_connections(&text);
             }
             Action::Print(text) => {
@@ -216,12 +231,32 @@ impl<'a, S: Subject> Replay<'a, S> {
         Ok(())
     }
 
+    /// Runs the program itself, where the subject has it, and returns what it
+    /// prints.
+    fn run_program(
+        &mut self,
+        words: &[String],
+        action: &Action,
+        shell: &mut ShellState,
+    ) -> Result<Option<String>, String> {
+        let printed = self.subject.run_program(words, action)?;
+        Ok(printed.map(|Printed { text, code }| {
+            shell.exit_code = code;
+            text
+        }))
+    }
+
     /// Runs `ipvsadm` and returns what it prints.
     fn ipvsadm(
         &mut self,
+        words: &[String],
+        action: &Action,
         invocation: &Invocation,
         shell: &mut ShellState,
     ) -> Result<String, String> {
+        if let Some(text) = self.run_program(words, action, shell)? {
+            return Ok(text);
+        }
         shell.exit_code = 0;
         match invocation {
             Invocation::Change(command) => {

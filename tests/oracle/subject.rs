@@ -9,7 +9,14 @@ use pointsman::{
     service::Timeouts,
 };
 
-use super::network::Network;
+use super::{interpret::Action, network::Network};
+
+/// What a program printed, and the code that it ended with.
+#[derive(Debug)]
+pub struct Printed {
+    pub text: String,
+    pub code: u8,
+}
 
 /// A director in the recorded lab. Errors are failures of the replay itself.
 pub trait Subject {
@@ -28,6 +35,16 @@ pub trait Subject {
 
     /// Time that steps have taken by themselves, in seconds.
     fn seconds_lost(&self) -> u64;
+
+    /// Runs a program of the recording, `ipvsadm` or `cat`, which does what
+    /// `action` says. `None` where the replay is to do that in its place.
+    fn run_program(
+        &mut self,
+        _words: &[String],
+        _action: &Action,
+    ) -> Result<Option<Printed>, String> {
+        Ok(None)
+    }
 
     /// Carries out a command. The inner error is the director's answer.
     fn apply(&mut self, command: &Command) -> Result<Result<(), CommandError>, String>;
