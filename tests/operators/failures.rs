@@ -112,6 +112,42 @@ fn with_a_slow_director_what_went_well_is_what_was_done() {
     assert_eq!(tools.ipvsadm("-Sn").ok(), expected);
 }
 
+#[test]
+fn what_ipvsadm_set_is_there_when_a_director_starts_again() {
+    const NAME: &str = "what_ipvsadm_set_is_there_when_a_director_starts_again";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 2) else {
+        return;
+    };
+    let Some(tools) = Tools::find(NAME, &lab) else {
+        return;
+    };
+    let lines = "\
+        -A -t 198.51.100.10:80 -s wlc -p 60\n\
+        -a -t 198.51.100.10:80 -r 10.0.0.11:80 -i -w 0 --tun-type ipip\n\
+        -a -t 198.51.100.10:80 -r 10.0.0.12:80 -i -w 3 --tun-type ipip\n\
+        -A -t 198.51.100.10:443 -s mh -b mh-fallback\n\
+        -a -t 198.51.100.10:443 -r 10.0.0.12:443 -i -w 1 --tun-type gue --tun-port 6080 --tun-csum\n\
+        -A -f 5 -s sh\n";
+    let mut director = lab.start_director(&lab.configuration());
+    tools.ipvsadm("-C").ok();
+    tools.restore(lines).ok();
+    tools.ipvsadm("--set 100 30 20").ok();
+    // Stopped, it saves at its end; killed, it has saved a moment after the last
+    // command.
+    for signal in [Signal::TERM, Signal::KILL] {
+        if signal == Signal::KILL {
+            director.saved();
+        }
+        director.signal(signal);
+        director.wait();
+        director = lab.start_director(&lab.configuration());
+        assert_eq!(tools.ipvsadm("-Sn").ok(), lines, "{signal:?}");
+        let timeouts = "Timeout (tcp tcpfin udp): 100 30 20\n";
+        assert_eq!(tools.ipvsadm("-L --timeout").ok(), timeouts, "{signal:?}");
+        assert_eq!(lab.ask(3), [2; 3], "{signal:?}");
+    }
+}
+
 /// Processor time of a process and its children that live, in ticks.
 fn ticks(id: u32) -> u64 {
     let of = |id: &str| {

@@ -1,6 +1,10 @@
 //! `keepalived` watches real servers and tells the director.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use rustix::process::Signal;
 
@@ -24,7 +28,7 @@ pub(crate) struct Site {
 }
 
 /// One in a namespace. It is told to stop, so that its worker goes with it.
-struct Nginx {
+pub(crate) struct Nginx {
     directory: PathBuf,
     namespace: String,
 }
@@ -123,7 +127,7 @@ impl Site {
 }
 
 impl Nginx {
-    fn start(directory: PathBuf, namespace: &Namespace, number: u8) -> Self {
+    pub(crate) fn start(directory: PathBuf, namespace: &Namespace, number: u8) -> Self {
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("index.html"), number.to_string()).unwrap();
         let path = directory.display();
@@ -205,7 +209,7 @@ impl Keepalived {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    fn reload(&self, configuration: &str) {
+    pub(crate) fn reload(&self, configuration: &str) {
         fs::write(&self.file, configuration).unwrap();
         self.process.signal(Signal::HUP);
     }
@@ -221,8 +225,17 @@ impl Drop for Keepalived {
     }
 }
 
+/// Removes a directory when it is dropped.
+struct Removed<'a>(&'a Path);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.0);
+    }
+}
+
 /// Whatever is checked, it is checked at once and then every second.
-const GLOBAL: &str = "global_defs {\n router_id test\n script_user root\n \
+pub(crate) const GLOBAL: &str = "global_defs {\n router_id test\n script_user root\n \
                       enable_script_security\n vrrp_garp_master_repeat 1\n}\n";
 
 #[test]
@@ -310,6 +323,62 @@ fn alpha_mode_inhibition_and_the_sorry_server_work() {
     site.wait_for_servers(&[(1, 1), (2, 0)]);
     site.start_nginx(2);
     site.wait_for_servers(&[(1, 1), (2, 1)]);
+}
+
+#[test]
+fn quorum_scripts_run_when_it_is_gained_and_lost() {
+    const NAME: &str = "quorum_scripts_run_when_it_is_gained_and_lost";
+    let Some(mut site) = Site::build(NAME, 2) else {
+        return;
+    };
+    let _director = site.lab.start_director(&site.lab.configuration());
+    site.tools.ipvsadm("-C").ok();
+    // It runs no script as root that stands where others may write.
+    let (directory, told) = (
+        Path::new("/run").join(&site.lab.prefix),
+        site.lab.path("told"),
+    );
+    fs::create_dir(&directory).unwrap();
+    let _removed = Removed(&directory);
+    // They are preloaded as well, so that they see the director's services.
+    let script = |word: &str| {
+        let path = directory.join(word);
+        let text = format!(
+            "#!/bin/sh\nservers=$(/sbin/ipvsadm -Sn | grep -c '^-a')\n\
+             echo {word} $servers >>{}\n",
+            told.display()
+        );
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        path.display().to_string()
+    };
+    let keys = format!(
+        "alpha\n quorum 2\n quorum_up {}\n quorum_down {}\n sorry_server 10.0.0.19 8080\n \
+         sorry_server_lvs_method TUN\n",
+        script("up"),
+        script("down")
+    );
+    let _keepalived = Keepalived::start(&site, &site.configuration(&keys, ""));
+    let wait_for_words = |words: &[&str]| {
+        wait_for(&format!("the scripts say {words:?}"), || {
+            let told = fs::read_to_string(&told).unwrap_or_default();
+            told.lines()
+                .map(|line| line.split(' ').next().unwrap())
+                .eq(words.iter().copied())
+        });
+    };
+    site.wait_for_servers(&[(1, 1), (2, 1)]);
+    // In alpha mode it begins with the loss.
+    wait_for_words(&["down", "up"]);
+    site.stop_nginx(2);
+    site.wait_for_servers(&[(9, 1)]);
+    wait_for_words(&["down", "up", "down"]);
+    site.start_nginx(2);
+    site.wait_for_servers(&[(1, 1), (2, 1)]);
+    wait_for_words(&["down", "up", "down", "up"]);
+    let told = fs::read_to_string(&told).unwrap();
+    let counts = |line: &str| line.split(' ').nth(1)?.parse::<u8>().ok();
+    assert!(told.lines().all(|line| counts(line).is_some()), "{told}");
 }
 
 #[test]

@@ -27,3 +27,4 @@ mod keepalived;
 mod support;
 mod systemd;
 mod tools;
+mod tunnels;

@@ -25,6 +25,8 @@ impl Capture {
             lab.path(&format!("{name}.pcap")),
             lab.path(&format!("{name}.log")),
         );
+        // Not what an earlier one said.
+        let _ = fs::remove_file(&log);
         let path = file.to_str().unwrap();
         // Without immediate mode the kernel keeps packets back for a second.
         let words = [
