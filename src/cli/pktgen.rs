@@ -156,6 +156,20 @@ struct ExpectationArguments {
     /// --forward-mode=macswap` sends them by the port that they came in by; with --director-mac
     #[arg(long, requires = "director_mac", conflicts_with_all = ["servers", "tunnel", "outer_source"])]
     reflected: bool,
+    /// Real servers whose flows may go on with another one, since they are taken away during the
+    /// run; repeat for more
+    #[arg(long, value_name = "RIP")]
+    may_move: Vec<AddressRange>,
+    /// Real servers whose flows may lose packets: these do not count for --loss-max; repeat for more
+    #[arg(long, value_name = "RIP")]
+    may_lose: Vec<AddressRange>,
+    /// Count packets by flow, and name the flows that lose some; 12 bytes more for each
+    #[arg(long)]
+    per_flow: bool,
+    /// MAC address that frames to real servers may have beside that of the port: of a router, or one
+    /// that changes during the run; repeat for more
+    #[arg(long = "server-mac", value_name = "MAC")]
+    server_macs: Vec<MacAddr>,
     /// Percent of the packets that may be lost [default: 0, or 100 with neither --rate nor a window]
     #[arg(long, value_name = "PERCENT")]
     loss_max: Option<f64>,
@@ -295,6 +309,10 @@ impl PktgenArguments {
                 DfName::Clear => ExpectedDf::Clear,
             },
             reflected: right.reflected,
+            may_move: right.may_move.clone(),
+            may_lose: right.may_lose.clone(),
+            per_flow: right.per_flow,
+            server_macs: right.server_macs.clone(),
             loss_max_percent: right.loss_max.unwrap_or(if is_open { 100.0 } else { 0.0 }),
         };
         Plan::new(options).map_err(|error| wrong(error.to_string()))

@@ -6,6 +6,7 @@ use hdrhistogram::{CreationError, Histogram};
 use super::{
     flows::{FlowEntry, Flows, Order},
     frame::{FLOOD_SLOT, Filling, Head, Part, Shape, Shapes, Stamp, TIME_MASK, fragment_word},
+    histories::{Histories, Move},
     mismatch::{Mismatch, MismatchKind as Kind, Mismatches},
     outer::{Opened, Outer, Tunnel},
     plan::{ExpectedDf, Plan},
@@ -23,6 +24,9 @@ pub struct Checker {
     pub(super) counts: Received,
     latency: Histogram<u64>,
     pub(super) mismatches: Mismatches,
+    histories: Histories,
+    /// Frames to MAC addresses that real servers have beside the port's.
+    further_macs: Vec<(MacAddr, u64)>,
 }
 
 /// Counters of received packets.
@@ -85,7 +89,11 @@ pub(super) struct Arrival<'a> {
 impl Checker {
     /// A checker that has received nothing. Latencies up to `latency_max`
     /// cycles are told apart, to one part in a hundred.
-    pub(super) fn new(plan: &Plan, latency_max: u64) -> Result<Self, CreationError> {
+    pub(super) fn new(
+        plan: &Plan,
+        latency_max: u64,
+        histories: Histories,
+    ) -> Result<Self, CreationError> {
         let decrement = u8::from(!plan.options.reflected);
         let ttl = plan.options.ttl.saturating_sub(decrement);
         Ok(Self {
@@ -95,12 +103,20 @@ impl Checker {
             counts: Received::default(),
             latency: Histogram::new_with_max(latency_max, LATENCY_DIGITS)?,
             mismatches: Mismatches::default(),
+            histories,
+            further_macs: plan
+                .options
+                .server_macs
+                .iter()
+                .map(|mac| (*mac, 0))
+                .collect(),
         })
     }
 
     /// Packets that are made from `now` on count as measured.
-    pub(super) const fn measure_from(&mut self, now: u64) {
+    pub(super) fn measure_from(&mut self, now: u64, flows: &Flows) {
         self.measured_from = Some(now);
+        self.histories.measure_from_here(flows);
     }
 
     /// Counters.
@@ -111,6 +127,16 @@ impl Checker {
     /// What was wrong.
     pub const fn mismatches(&self) -> &Mismatches {
         &self.mismatches
+    }
+
+    /// What became of single flows.
+    pub const fn histories(&self) -> &Histories {
+        &self.histories
+    }
+
+    /// Frames to MAC addresses that real servers have beside the port's.
+    pub fn further_macs(&self) -> &[(MacAddr, u64)] {
+        &self.further_macs
     }
 
     /// All real servers by number.
@@ -164,7 +190,9 @@ impl Checker {
         let inner_len = shape.packet_len();
         let is_measured = self.count(&stamp, len, arrival);
 
-        check_link(arrival, plan)?;
+        let is_to_a_server =
+            arrival.destination == arrival.port_mac || self.has_further_mac(arrival.destination);
+        check_link(arrival, is_to_a_server, plan)?;
         check_length(arrival)?;
         if opened.inner.len() != inner_len {
             let found = opened.inner.len() as u64;
@@ -188,6 +216,18 @@ impl Checker {
                 Ok(())
             }
         }
+    }
+
+    /// Whether real servers, or routers to them, have this MAC address. Counts
+    /// the frame.
+    #[cold]
+    fn has_further_mac(&mut self, destination: MacAddr) -> bool {
+        let mut macs = self.further_macs.iter_mut();
+        let found = macs.find(|(mac, _)| *mac == destination);
+        found.is_some_and(|(_, count)| {
+            *count += 1;
+            true
+        })
     }
 
     /// Checks what a director put around `inner`, and counts the tunnel.
@@ -278,7 +318,10 @@ impl Checker {
         }
         let moved = entry.came_by(arrival.server);
         if !matches!(part, Part::Later(_)) {
-            match entry.came(stamp.sequence) {
+            let order = entry.came(stamp.sequence);
+            let is_counted = is_measured && matches!(order, Order::Next | Order::Late);
+            self.histories.came(stamp.slot, arrival.server, is_counted);
+            match order {
                 Order::Next => {}
                 Order::Late => self.counts.late += 1,
                 Order::Duplicate => {
@@ -290,7 +333,9 @@ impl Checker {
                 }
             }
         }
-        moved.map_err(|before| Mismatch::new(Kind::FlowMoved, arrival.server, before))?;
+        if let Err(before) = moved {
+            self.check_move(before, stamp, arrival)?;
+        }
         if part == Part::Whole
             && let Some(source_port) = opened.source_port
         {
@@ -299,6 +344,29 @@ impl Checker {
                 .map_err(|before| Mismatch::new(Kind::GueSourcePort, source_port, before))?;
         }
         Ok(())
+    }
+
+    /// A flow is with another real server than `before`.
+    #[cold]
+    fn check_move(
+        &mut self,
+        before: u16,
+        stamp: &Stamp,
+        arrival: &Arrival<'_>,
+    ) -> Result<(), Mismatch> {
+        let is_allowed = self.histories.moved(Move {
+            slot: stamp.slot,
+            generation: stamp.generation,
+            sequence: stamp.sequence,
+            from: before,
+            to: arrival.server,
+            time: stamp.time,
+        });
+        if is_allowed {
+            Ok(())
+        } else {
+            Err(Mismatch::new(Kind::FlowMoved, arrival.server, before))
+        }
     }
 }
 
@@ -449,11 +517,11 @@ fn difference(kind: Kind, found: &[u8], expected: &[u8]) -> Mismatch {
 }
 
 #[inline]
-fn check_link(arrival: &Arrival<'_>, plan: &Plan) -> Result<(), Mismatch> {
+fn check_link(arrival: &Arrival<'_>, is_to_a_server: bool, plan: &Plan) -> Result<(), Mismatch> {
     if !arrival.is_servers_port {
         return Err(Mismatch::new(Kind::WrongPort, 0_u8, 1_u8));
     }
-    if arrival.destination != arrival.port_mac {
+    if !is_to_a_server {
         return Err(Mismatch::new(
             Kind::DestinationMac,
             mac_bits(arrival.destination),

@@ -19,6 +19,7 @@ use super::{
     check::Checker,
     flows::Flows,
     frame::{Link, TIME_MASK},
+    histories::Histories,
     neighbors::Neighbors,
     pace::Pacer,
     plan::Plan,
@@ -282,7 +283,11 @@ impl<D: Driver> Pktgen<D> {
         Ok(Self {
             flows: Flows::new(plan.options.flows, None)?,
             source: Source::new(&plan, lanes),
-            checker: Checker::new(&plan, cycles_per_second.saturating_mul(LATENCY_SECONDS_MAX))?,
+            checker: Checker::new(
+                &plan,
+                cycles_per_second.saturating_mul(LATENCY_SECONDS_MAX),
+                Histories::new(&plan)?,
+            )?,
             returned: Returned::default(),
             neighbors,
             director: links.director,
@@ -395,6 +400,11 @@ impl<D: Driver> Pktgen<D> {
         &self.checker
     }
 
+    /// All flows, as they are now.
+    pub(super) const fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
     /// What came, but not out of a tunnel.
     pub const fn returned(&self) -> &Returned {
         &self.returned
@@ -471,7 +481,7 @@ impl<D: Driver> Pktgen<D> {
     }
 
     fn begin_to_measure(&mut self, now: u64) {
-        self.checker.measure_from(now & TIME_MASK);
+        self.checker.measure_from(now & TIME_MASK, &self.flows);
         self.timing.measured_from = now;
         self.counts.replaced = 0;
         self.phase = Phase::Measuring {

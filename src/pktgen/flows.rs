@@ -61,6 +61,16 @@ impl Flows {
         }
     }
 
+    /// Packets made of the flow in each slot.
+    pub(super) fn sent(&self) -> impl Iterator<Item = u32> + '_ {
+        self.entries.iter().map(|entry| entry.sent)
+    }
+
+    /// Number of the real server that each flow was with last.
+    pub(super) fn servers(&self) -> impl Iterator<Item = Option<u16>> + '_ {
+        self.entries.iter().map(|entry| entry.server.checked_sub(1))
+    }
+
     /// What is known of the flow in a slot.
     #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut FlowEntry> {

@@ -19,6 +19,7 @@ pub mod check;
 pub mod engine;
 pub mod flows;
 pub mod frame;
+pub mod histories;
 pub mod mismatch;
 mod neighbors;
 mod outer;

@@ -1,6 +1,9 @@
 //! What a run sends and expects: checked once, and the same for whoever makes
 //! packets and whoever checks them.
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -10,7 +13,7 @@ use super::{
     service::{SERVICES_MAX, Service, ServiceRange, Transport},
     size::SizeMix,
 };
-use crate::wire::{IpVersion, tcp::TcpFlags};
+use crate::wire::{IpVersion, ethernet::MacAddr, tcp::TcpFlags};
 
 /// Flows that a run can have. Each takes 16 bytes.
 pub const FLOWS_MAX: u32 = 100_000_000;
@@ -122,6 +125,14 @@ pub struct Options {
     pub reflected: bool,
     /// Lost packets of a hundred above which the run has failed.
     pub loss_max_percent: f64,
+    /// Real servers whose flows may go on with another one.
+    pub may_move: Vec<AddressRange>,
+    /// Real servers whose flows may lose packets.
+    pub may_lose: Vec<AddressRange>,
+    /// Whether packets are counted by flow: 12 bytes more for each.
+    pub per_flow: bool,
+    /// MAC addresses that frames to real servers may have beside the port's.
+    pub server_macs: Vec<MacAddr>,
 }
 
 /// Why a run cannot be as it is wanted.
@@ -199,6 +210,15 @@ pub enum PlanError {
     /// Nothing is sent.
     #[error("--rate 0 sends nothing; leave it out for as much as possible")]
     NoRate,
+    /// An exception for servers that there are not.
+    #[error("{0} is to be treated apart, but not all of it is among the real servers (--server)")]
+    NotAServer(AddressRange),
+    /// Losses by flow, of flows that are replaced.
+    #[error(
+        "packets are counted by flow (--per-flow, --may-lose) when flows last; leave out --tcp \
+         connections, --packets-per-flow and --new-flows"
+    )]
+    PerFlow,
     /// A loss that cannot be.
     #[error("--loss-max is a percentage from 0 to 100, not {0}")]
     LossMax(f64),
@@ -242,6 +262,7 @@ impl Plan {
     pub fn new(options: Options) -> Result<Self, PlanError> {
         check_numbers(&options)?;
         let servers = servers_of(&options)?;
+        check_exceptions(&options, &servers)?;
         let services = services_of(&options)?;
         let has = |transport| {
             services
@@ -304,6 +325,18 @@ impl Plan {
                 + (clients.port_bits(number) & (u16::MAX >> (16 - CLIENT_PORT_BITS))),
             service,
         })
+    }
+
+    /// Client and service of a flow, for a report.
+    pub(super) fn ends(&self, slot: u32, generation: u32) -> Option<(SocketAddr, Service)> {
+        let flow = self.flow(slot, generation)?;
+        let client: IpAddr = match self.client_base(flow.service.version) {
+            IpAddr::V4(_) => Ipv4Addr::from_bits(flow.client_low).into(),
+            IpAddr::V6(base) => {
+                Ipv6Addr::from_bits(base.to_bits() >> 32 << 32 | u128::from(flow.client_low)).into()
+            }
+        };
+        Some(((client, flow.l4_port).into(), *flow.service))
     }
 
     /// Addresses and ports of the SYN with this number in a flood. Its ports
@@ -508,6 +541,26 @@ fn servers_of(options: &Options) -> Result<RealServers, PlanError> {
         return Err(PlanError::NoServer);
     }
     Ok(servers)
+}
+
+/// What is said of single real servers and flows goes with the rest.
+fn check_exceptions(options: &Options, servers: &RealServers) -> Result<(), PlanError> {
+    let has = |range: &AddressRange| {
+        let len = range.len().min(u64::from(REAL_SERVERS_MAX) + 1);
+        let mut addresses = (0..len).filter_map(|place| range.nth(place));
+        addresses.all(|address| servers.index_of(address).is_some())
+    };
+    let mut ranges = options.may_move.iter().chain(&options.may_lose);
+    if let Some(range) = ranges.find(|range| !has(range)) {
+        return Err(PlanError::NotAServer(*range));
+    }
+    let is_replaced = options.packets_per_flow.is_some()
+        || options.new_flows > 0
+        || matches!(options.tcp, TcpTraffic::Connections { .. });
+    if is_replaced && (options.per_flow || !options.may_lose.is_empty()) {
+        return Err(PlanError::PerFlow);
+    }
+    Ok(())
 }
 
 fn services_of(options: &Options) -> Result<Vec<Service>, PlanError> {

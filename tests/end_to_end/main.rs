@@ -14,6 +14,7 @@
 mod answers;
 mod api;
 mod capture;
+mod changes;
 mod explain;
 mod few_queues;
 mod forwarding;

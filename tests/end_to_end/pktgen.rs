@@ -1,11 +1,9 @@
 //! `pointsman pktgen` against `pointsman run`, two processes that share memory
 //! (memif), without hugepages.
 
-use std::fs;
-
 use serde_json::Value;
 
-use crate::support::{Configuration, DIRECTOR_WAN, Lab, Shape, VIP};
+use crate::support::{Configuration, Lab, Pktgen, Shape};
 
 const SERVERS: &str = "10.0.0.11-10.0.0.13";
 
@@ -32,53 +30,9 @@ fn memif(lab: &Lab, id: u8, role: &str) -> String {
 /// Runs pktgen to its end, and returns its exit code and what it reports.
 fn pktgen(lab: &Lab, more: &[&str]) -> (Option<i32>, Value) {
     let [clients, servers] = [0, 1].map(|id| memif(lab, id, "client"));
-    let [tcp, udp] = [80, 7].map(|l4_port| format!("{VIP}:{l4_port}"));
-    let udp = format!("{udp}/udp");
-    let (director, prefix) = (DIRECTOR_WAN.to_string(), format!("{}g", lab.prefix));
-    let words = [
-        env!("CARGO_BIN_EXE_pointsman"),
-        "pktgen",
-        "--port",
-        &clients,
-        "--port",
-        &servers,
-        "--service",
-        &tcp,
-        "--service",
-        &udp,
-        "--server",
-        SERVERS,
-        "--director",
-        &director,
-        "--local",
-        "192.0.2.254",
-        "--hugepages",
-        "none",
-        "--memory-mib",
-        "128",
-        "--file-prefix",
-        &prefix,
-        "--flows",
-        "300",
-        // What is on its way fits into the queues, however late a side is.
-        "--window",
-        "200",
-        "--count",
-        "10k",
-        "--warm-up",
-        "0.1",
-        // Its thread may have to wait for others.
-        "--drain",
-        "5",
-        "--json",
-    ];
-    let output = lab.path("pktgen.log");
+    let words = ["--server", SERVERS, "--flows", "300", "--count", "10k"];
     let words = [&words[..], more].concat();
-    let status = lab.director.spawn(&words, &output).wait();
-    let text = fs::read_to_string(output).unwrap();
-    let json = text.find("\n{\n").map(|at| text[at..].to_owned());
-    let json = json.unwrap_or_else(|| panic!("{status}: {text}"));
-    (status.code(), serde_json::from_str(&json).unwrap())
+    Pktgen::start(lab, &lab.director, [&clients, &servers], &words).wait()
 }
 
 #[test]

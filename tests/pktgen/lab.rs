@@ -98,6 +98,10 @@ pub(crate) fn options(services: &[Service]) -> Options {
         outer_df: ExpectedDf::Copied,
         reflected: false,
         loss_max_percent: 0.0,
+        may_move: Vec::new(),
+        may_lose: Vec::new(),
+        per_flow: false,
+        server_macs: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     },
 };
 
+mod histories;
 mod mismatches;
 mod phases;
 

@@ -35,6 +35,10 @@ pub(in crate::pktgen) fn options(service: &str) -> Options {
         outer_df: ExpectedDf::Copied,
         reflected: false,
         loss_max_percent: 0.0,
+        may_move: Vec::new(),
+        may_lose: Vec::new(),
+        per_flow: false,
+        server_macs: Vec::new(),
     }
 }
 
@@ -66,6 +70,14 @@ fn what_cannot_be_is_named() {
             clients: 2,
             network: "10.1.0.0/31".parse().unwrap()
         }
+    );
+    let range: AddressRange = "10.0.0.14-10.0.0.15".parse().unwrap();
+    let error_of = PlanError::NotAServer(range);
+    assert_eq!(error(|o| o.may_move = vec![range]), error_of);
+    assert_eq!(error(|o| o.may_lose = vec![range]), error_of);
+    assert_eq!(
+        error(|o| (o.per_flow, o.new_flows) = (true, 1)),
+        PlanError::PerFlow
     );
     assert_eq!(error(|o| o.ttl = 1), PlanError::Ttl(1));
     assert_eq!(error(|o| o.vlan = Some(4095)), PlanError::Vlan(4095));

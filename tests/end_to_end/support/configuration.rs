@@ -31,6 +31,8 @@ pub(crate) struct Configuration {
     pub(crate) in_rules: bool,
     /// Whether ports have IPv6 addresses, and there are services with it.
     pub(crate) ipv6: bool,
+    /// More tables, as they stand in the file.
+    pub(crate) more: String,
 }
 
 impl Configuration {
@@ -65,6 +67,7 @@ impl Configuration {
             ));
             parts.extend(ipv6.as_ref().map(|text| text.route_behind_router.clone()));
         }
+        parts.push(self.more.clone());
         if self.in_rules {
             return parts.concat();
         }

@@ -300,6 +300,7 @@ impl Lab {
             tunnel: "",
             in_rules: false,
             ipv6: false,
+            more: String::new(),
         }
     }
 
