@@ -131,20 +131,28 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
         workers,
     } = assemble(config.clone(), materials, clock.now())?;
 
-    if let Some(file) = state_file {
-        if let Some(account) = &account
-            && let Err(error) = file.give_to(account.uid(), account.gid())
-        {
-            log::error!("{error}");
+    // A thread from before the change of user keeps no capability over it.
+    let state_writer = match state_file {
+        Some(file) => {
+            if let Some(account) = &account
+                && let Err(error) = file.give_to(account.uid(), account.gid())
+            {
+                log::error!("{error}");
+            }
+            Some(file.spawn()?)
         }
-        management.keep_state(file.spawn()?);
-    }
+        None => None,
+    };
     // Publishes, so that the first packet finds everything in place.
     management.turn(clock.now());
     if let Some(account) = &account {
         socket_thread.give_to(account.uid(), account.gid())?;
         netlink_thread.give_to(account.uid(), account.gid())?;
         become_user(account, &config, files)?;
+    }
+    if let Some(writer) = state_writer {
+        // Not before, or the first state would be root's.
+        management.keep_state(writer);
     }
     let threads = Threads::start(&eal, workers, &cores, (clock, idle), account.is_some())?;
     log::info!(

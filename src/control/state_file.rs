@@ -107,6 +107,7 @@ impl StateFile {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(NO_LINK)
             .open(beside(path, ".lock"))
             .map_err(failed("lock it"))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -143,9 +144,11 @@ impl StateFile {
         let owner = directory.metadata().map_err(failed)?.uid();
         if owner != user {
             log::warn!(
-                "state file {}: its directory is not the director's user's, so that nothing can \
-                 be saved there",
-                self.path.display()
+                "state file {}: its directory is user {owner}'s and not that of the director's \
+                 user {user}, who may not be able to save there; give it away (chown {user} {}), \
+                 or set `state_file` in [director] to a path elsewhere",
+                self.path.display(),
+                parent.display()
             );
         }
         Ok(())
@@ -396,6 +399,7 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .create(true)
         .truncate(true)
         .mode(0o600)
+        .custom_flags(NO_LINK)
         .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -427,6 +431,9 @@ fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StateF
     }
 }
 
+/// The directory may be that of a user with fewer privileges, who must not
+/// choose what this process writes to or gives away.
+const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 /// Where the file is unless another place is configured.
 const OWN_DIRECTORY: &str = "/var/lib/pointsman";
 

@@ -183,3 +183,23 @@ fn a_disk_that_takes_nothing_is_counted_and_tried_again() {
     assert_eq!(news.saves.load(Ordering::Relaxed), 1);
     assert_eq!(news.saved.load(Ordering::Relaxed), 7);
 }
+
+#[test]
+fn links_are_not_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.json");
+    let other = directory.path().join("other");
+    fs::write(&other, "precious").unwrap();
+    std::os::unix::fs::symlink(&other, beside(&path, ".lock")).unwrap();
+    let error = StateFile::open(&path).unwrap_err().to_string();
+    assert!(error.contains("cannot lock it"), "{error}");
+    fs::remove_file(beside(&path, ".lock")).unwrap();
+    let file = StateFile::open(&path).unwrap();
+    std::os::unix::fs::symlink(&other, beside(&path, ".new")).unwrap();
+    file.save(&state(7)).unwrap_err();
+    assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
+    // The link is gone with the failure.
+    file.save(&state(8)).unwrap();
+    assert_eq!(file.load().unwrap(), Some(state(8)));
+    assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
+}

@@ -28,6 +28,7 @@ mod pktgen;
 mod ports;
 mod privileges;
 mod reload;
+mod state_as_user;
 mod supervision;
 mod support;
 mod survival;
