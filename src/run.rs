@@ -148,6 +148,9 @@ pub fn run(files: Files<'_>) -> Result<(), RunError> {
     if let Some(account) = &account {
         socket_thread.give_to(account.uid(), account.gid())?;
         netlink_thread.give_to(account.uid(), account.gid())?;
+        if let Some(api) = &api_thread {
+            api.give_to(account.uid(), account.gid())?;
+        }
         become_user(account, &config, files)?;
     }
     if let Some(writer) = state_writer {

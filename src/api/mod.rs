@@ -81,6 +81,14 @@ pub enum ApiError {
         /// Why it cannot.
         error: io::Error,
     },
+    /// The socket cannot be given away.
+    #[error("[api] cannot give {} to the director's user: {error}", path.display())]
+    Give {
+        /// Where it is.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// The socket cannot be made.
     #[error("[api] cannot listen on {}: {error}; set `listen` to another path", path.display())]
     Unix {
@@ -169,6 +177,10 @@ impl Api {
         };
         let router = router::router(Arc::new(shared));
         let (stop, stopped) = oneshot::channel();
+        let unix_path = match &self.listener {
+            Listener::Tcp(_) => None,
+            Listener::Unix(_, place) => Some(place.path().to_owned()),
+        };
         let listener = self.listener;
         let thread = thread::Builder::new()
             .name("api".to_owned())
@@ -188,6 +200,7 @@ impl Api {
         Ok(ApiHandle {
             stop: Some(stop),
             thread: Some(thread),
+            unix_path,
         })
     }
 }
@@ -197,6 +210,24 @@ impl Api {
 pub struct ApiHandle {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Where its socket is, when that has a path.
+    unix_path: Option<PathBuf>,
+}
+
+impl ApiHandle {
+    /// Gives a Unix socket to the user that the director is to be.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn give_to(&self, user: u32, group: u32) -> Result<(), ApiError> {
+        let Some(path) = &self.unix_path else {
+            return Ok(());
+        };
+        unix::give_to(path, user, group).map_err(|error| ApiError::Give {
+            path: path.clone(),
+            error,
+        })
+    }
 }
 
 impl Drop for ApiHandle {

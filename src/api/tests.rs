@@ -602,6 +602,27 @@ fn a_unix_socket_is_the_owner_s_and_replaces_one_that_nobody_listens_on() {
 }
 
 #[test]
+fn a_socket_that_is_no_longer_there_is_not_given_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("api.sock");
+    let (api, _) = serve(ApiListen::Unix(path.clone()));
+    std::fs::remove_file(&path).unwrap();
+    let precious = directory.path().join("precious");
+    std::fs::write(&precious, "mine").unwrap();
+    for make in [
+        |precious: &Path, path: &Path| std::os::unix::fs::symlink(precious, path),
+        |precious: &Path, path: &Path| std::fs::hard_link(precious, path),
+    ] {
+        make(&precious, &path).unwrap();
+        let error = api.give_to(65_534, 65_534).unwrap_err().to_string();
+        assert!(error.contains("something else stands there now"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    let error = api.give_to(65_534, 65_534).unwrap_err().to_string();
+    assert!(error.contains("No such file"), "{error}");
+}
+
+#[test]
 fn a_token_file_that_is_none_keeps_the_director_from_starting() {
     let config = ApiConfig {
         token_file: Some("/nonexistent/token".into()),

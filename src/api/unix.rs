@@ -4,11 +4,14 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::unix::{fs::FileTypeExt, net::UnixListener, net::UnixStream},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt},
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The place of a socket, which is removed when this is dropped.
@@ -28,6 +31,37 @@ impl SocketPath {
         socket.listen(BACKLOG)?;
         Ok((socket.into(), Self(path.to_owned())))
     }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// Gives a socket to the user that the director is to be, so that this one may
+/// ask. What stands at the path is held fast meanwhile, as a former life of that
+/// user could have put something else there.
+pub(super) fn give_to(path: &Path, user: u32, group: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let mode = rustix::fs::fstat(&file)?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::Socket {
+        return Err(io::Error::new(
+            ErrorKind::AlreadyExists,
+            "something else stands there now",
+        ));
+    }
+    let owner = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+    rustix::fs::chownat(&file, "", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
+    let parent = path.parent().unwrap_or_else(|| Path::new("/"));
+    if fs::metadata(parent)?.uid() != user {
+        log::warn!(
+            "api: {}: its directory is not the director's user's; it stays behind when the \
+             director stops",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 impl Drop for SocketPath {

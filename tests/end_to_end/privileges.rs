@@ -197,6 +197,50 @@ fn root_the_director_s_user_and_its_group_may_ask_and_others_are_told_why_not() 
     );
 }
 
+/// The status of `GET /v1/director` on the API's socket, by this user.
+fn api_status_as(socket: &Path, uid: u32, gid: u32) -> io::Result<String> {
+    let ask = || {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        // Of this thread alone.
+        set_thread_groups(&[])?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+        let mut stream = UnixStream::connect(socket)?;
+        stream.write_all(b"GET /v1/director HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(line)
+    };
+    thread::scope(|scope| scope.spawn(ask).join().unwrap())
+}
+
+#[test]
+fn the_api_s_socket_is_the_user_s_and_goes_at_the_end() {
+    const NAME: &str = "the_api_s_socket_is_the_user_s_and_goes_at_the_end";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 0) else {
+        return;
+    };
+    let socket = lab.path("api.sock");
+    let mut director = lab.start_director(&Configuration {
+        more: format!("[api]\nlisten = \"{}\"\n", socket.display()),
+        ..configuration(&lab)
+    });
+    let metadata = fs::metadata(&socket).unwrap();
+    assert_eq!(metadata.mode() & 0o7777, 0o600);
+    assert_eq!((metadata.uid(), metadata.gid()), (USER, GROUP));
+    for uid in [0, USER] {
+        let line = api_status_as(&socket, uid, 7).unwrap();
+        assert_eq!(line, "HTTP/1.1 200 OK\r\n", "{uid}");
+    }
+    let error = api_status_as(&socket, 1234, GROUP).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    director.signal(Signal::TERM);
+    assert!(director.wait().success());
+    let log = director.log();
+    assert!(!log.contains("cannot remove"), "{log}");
+    assert!(!socket.exists(), "{log}");
+}
+
 #[test]
 fn a_user_that_does_not_exist_is_named_before_anything_is_touched() {
     const NAME: &str = "a_user_that_does_not_exist_is_named_before_anything_is_touched";
