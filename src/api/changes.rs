@@ -59,7 +59,7 @@ pub(super) struct Options<T> {
 
 /// A body of JSON.
 #[derive(Debug)]
-pub(super) struct Body<T>(T);
+pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Body<T> {
     type Rejection = Problem;

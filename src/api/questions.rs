@@ -11,13 +11,17 @@ use serde::Deserialize;
 
 use super::{
     Shared,
+    changes::Body,
     problem::Problem,
     router::{asked, json, with_type},
 };
 use crate::{
     control::{
         command::CommandError,
-        status::{self, CONNECTIONS_SHOWN_DEFAULT, CONNECTIONS_SHOWN_MAX, Request, ServiceStatus},
+        status::{
+            self, CONNECTIONS_SHOWN_DEFAULT, CONNECTIONS_SHOWN_MAX, Request, ServiceStatus,
+            explanation::Question,
+        },
     },
     service::{ServerKey, ServiceKey},
 };
@@ -103,6 +107,12 @@ pub(super) async fn settings(State(api): Api) -> Answer {
     answer_to(&api, Request::Settings).await
 }
 
+/// What would become of packets: as `pointsman explain --json` prints it. A
+/// question that has a body, and changes nothing.
+pub(super) async fn explain(State(api): Api, Body(question): Body<Question>) -> Answer {
+    answer_to(&api, Request::Explain(question)).await
+}
+
 /// What the management thread says, without the name of the answer around it.
 async fn answer_to(api: &Arc<Shared>, request: Request) -> Answer {
     match asked(api, request).await? {
@@ -113,6 +123,7 @@ async fn answer_to(api: &Arc<Shared>, request: Request) -> Answer {
         status::Response::Routes(routes) => json(&routes),
         status::Response::Director(director) => json(&director),
         status::Response::Settings(settings) => json(&settings),
+        status::Response::Explain(explanation) => json(&explanation),
         _ => Err(other_answer()),
     }
 }

@@ -27,11 +27,12 @@ pub(super) type Handlers = MethodRouter<Arc<Shared>>;
 
 /// All paths with what can be done there. `openapi.json` describes them, and a
 /// test holds both against each other.
-pub const ROUTES: [&str; 17] = [
+pub const ROUTES: [&str; 18] = [
     METRICS,
     "/v1/connections",
     "/v1/counters",
     "/v1/director",
+    "/v1/explain",
     "/v1/neighbors",
     "/v1/openapi.json",
     "/v1/ports",
@@ -58,6 +59,7 @@ fn handlers(path: &str) -> Handlers {
         "/v1/connections" => get(questions::connections),
         "/v1/counters" => get(questions::counters),
         "/v1/director" => get(questions::director),
+        "/v1/explain" => post(questions::explain),
         "/v1/neighbors" => get(questions::neighbors),
         "/v1/openapi.json" => get(questions::openapi),
         "/v1/ports" => get(questions::ports),

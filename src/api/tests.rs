@@ -21,7 +21,10 @@ use crate::{
     control::{
         command::{Command, CommandError},
         edit::{Edit, ServerPatch},
-        status::{Request, Response},
+        status::{
+            Request, Response,
+            explanation::{Explanation, Question, QuestionPacket},
+        },
     },
     scheduler::SchedulerKind,
     service::{ServerKey, ServerOptions, ServiceKey},
@@ -480,6 +483,49 @@ fn connections_are_asked_for_with_a_limit_and_by_service() {
         .problem(400);
     lab.request("GET", "/v1/connections?service=many", None)
         .problem(422);
+}
+
+#[test]
+fn packets_are_explained_as_over_the_control_socket() {
+    let explanation = Explanation {
+        port: "wan".to_owned(),
+        worker: 1,
+        generation: 7,
+        packets: Vec::new(),
+    };
+    let answered = explanation.clone();
+    let lab = Lab::new(None, move |request| match request {
+        Request::Explain(question) if question.port.as_deref() == Some("moon") => {
+            Response::Error("there is no port \"moon\"".to_owned())
+        }
+        _ => Response::Explain(answered.clone()),
+    });
+    let body = json!({"port": "wan", "worker": 1, "packets": [{"ip": "4500"}, {"frame": "02Ff"}]});
+    let answer = lab.request("POST", "/v1/explain", Some(body));
+    assert_eq!(answer.status, StatusCode::OK);
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(body, serde_json::to_value(explanation).unwrap());
+    let question = Question {
+        port: Some("wan".to_owned()),
+        worker: Some(1),
+        packets: vec![
+            QuestionPacket::Ip(vec![0x45, 0]),
+            QuestionPacket::Frame(vec![2, 0xff]),
+        ],
+    };
+    assert_eq!(lab.asked(), [Request::Explain(question)]);
+    let refused = |body| lab.request("POST", "/v1/explain", Some(body)).problem(422);
+    let problem = refused(json!({"port": "moon", "packets": []}));
+    assert_eq!(problem, "there is no port \"moon\"");
+    lab.asked();
+    refused(json!({"packets": [{"ip": "4"}]}));
+    refused(json!({"packets": [{"packet": "45"}]}));
+    refused(json!({}));
+    assert_eq!(lab.asked(), []);
+    let lab = Lab::new(Some(TOKEN), |_| Response::Applied);
+    let body = json!({"packets": [{"ip": "4500"}]});
+    lab.request("POST", "/v1/explain", Some(body)).problem(401);
+    assert_eq!(lab.asked(), []);
 }
 
 #[test]

@@ -9,6 +9,10 @@ use std::{
     process::{Command, Stdio},
 };
 
+use pointsman::control::{
+    socket::query,
+    status::{Request, Response},
+};
 use serde_json::{Value, json};
 
 use crate::support::{Director, Lab, Shape, has_program, rip, skipped, wait_for};
@@ -143,7 +147,8 @@ const VALIDATOR: &str = "
 import json, sys, jsonschema
 openapi, answers = json.load(sys.stdin)
 for path, answer in answers.items():
-    described = openapi['paths'][path]['get']['responses']['200']['content']
+    methods = openapi['paths'][path]
+    described = methods.get('get', methods.get('post'))['responses']['200']['content']
     schema = dict(described['application/json']['schema'], components=openapi['components'])
     if '$ref' in schema:
         schema['$schema'] = 'https://json-schema.org/draft/2020-12/schema'
@@ -188,6 +193,13 @@ fn answers_are_what_the_description_says() {
         }
     }
     assert!(answers.len() >= 13, "{answers:?}");
+    // A new connection, one of no service, and nothing that makes sense.
+    let packets = json!({"packets": [{"ip": SYN}, {"ip": SYN.replace("c633640a", "c633640b")},
+        {"frame": "ff"}]});
+    let (status, explanation) = api.request("POST", "/v1/explain", Some(&packets));
+    assert_eq!(status, 200, "{explanation}");
+    let explanation: Value = serde_json::from_str(&explanation).unwrap();
+    answers.insert("/v1/explain".to_owned(), explanation);
     let mut validator = Command::new("python3")
         .args(["-c", VALIDATOR])
         .stdin(Stdio::piped())
@@ -204,6 +216,83 @@ fn answers_are_what_the_description_says() {
     let output = validator.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+}
+
+/// A SYN from 192.0.2.254:40000 to 198.51.100.10:80, of a packet maker other than ours.
+const SYN: &str =
+    "450000280001400040064d93c00002fec633640a9c40005000000000000000005002200006160000";
+
+#[test]
+fn packets_are_explained_over_the_api_and_nothing_changes() {
+    const NAME: &str = "packets_are_explained_over_the_api_and_nothing_changes";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 2) else {
+        return;
+    };
+    let (director, api) = with_socket(&lab);
+    lab.ask(2);
+    director.settle();
+    let state = || {
+        let counters = [
+            "rx_packets",
+            "forwarded",
+            "connections_opened",
+            "connections",
+        ];
+        (
+            director.show("services"),
+            counters.map(|name| director.counter(name)),
+        )
+    };
+    let before = state();
+    let question = json!({"packets": [{"ip": SYN}]});
+    let ask = |question: &Value| {
+        let (status, body) = api.request("POST", "/v1/explain", Some(question));
+        let body: Value = serde_json::from_str(&body).unwrap();
+        (status, body)
+    };
+    let (status, answer) = ask(&question);
+    assert_eq!(status, 200, "{answer:#}");
+    assert_eq!(answer["port"], "wan");
+    let packet = &answer["packets"][0];
+    assert_eq!(packet["flow"]["client"], "192.0.2.254:40000", "{packet:#}");
+    assert_eq!(packet["service"]["rule"], "address_and_port");
+    assert_eq!(packet["connection"], Value::Null);
+    assert_eq!(packet["fate"]["kind"], "forwarded");
+    let frame = packet["fate"]["frames"][0]["bytes"].as_str().unwrap();
+    // The packet in the frame, with a TTL one less.
+    assert_eq!(&frame[2 * 34..][..16], "4500002800014000", "{frame}");
+    assert_eq!(&frame[2 * 34 + 16..][..2], "3f", "{frame}");
+    assert!(frame.ends_with(&SYN[24..]), "{frame}");
+    // The same answer again, as over the control socket.
+    assert_eq!(ask(&question).1["packets"][0]["fate"], packet["fate"]);
+    let over_socket = query(
+        &lab.socket(),
+        &Request::Explain(serde_json::from_value(question).unwrap()),
+    );
+    let Response::Explain(explanation) = over_socket.unwrap() else {
+        panic!("another answer");
+    };
+    let explanation = serde_json::to_value(explanation).unwrap();
+    for key in [
+        "flow",
+        "service",
+        "scheduling",
+        "server",
+        "next_hop",
+        "tunnel",
+        "fate",
+    ] {
+        assert_eq!(explanation["packets"][0][key], packet[key], "{key}");
+    }
+    assert_eq!(state(), before);
+    let (status, problem) = ask(&json!({"port": "moon", "packets": [{"ip": SYN}]}));
+    assert_eq!(status, 422);
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("there is no port \"moon\"")
+    );
 }
 
 #[test]
