@@ -256,6 +256,8 @@ impl<D: Driver> Management<D> {
         let groups = management.config.mark_groups.clone();
         management.services.set_mark_groups(&groups);
         management.begin_with(parts.saved)?;
+        // A link counts as lost only when it was there before.
+        management.watch_links();
         Ok(management)
     }
 

@@ -4,11 +4,12 @@ use std::{
     fs,
     sync::{Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use crate::support::{Configuration, Director, Lab, Shape, skipped};
+use crate::support::{Configuration, Director, Lab, Shape, skipped, wait_for};
 
 const PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 /// 128 MiB for EAL, and some for its rounding up.
@@ -75,6 +76,36 @@ fn tap_ports_forward_http() {
     assert_eq!(ports[0]["driver"], "net_tap");
     assert_eq!(ports[0]["capabilities"]["tx_ipv4_checksum"], true);
     assert_forwards(&lab, &director);
+}
+
+#[test]
+fn a_lost_link_and_its_return_are_told_once_each() {
+    const NAME: &str = "a_lost_link_and_its_return_are_told_once_each";
+    let Some(lab) = Lab::build(NAME, Shape::TwoArms, 1) else {
+        return;
+    };
+    let director = lab.start_director(&over_tap(&lab));
+    connect_taps(&lab);
+    assert_eq!(lab.ask(2), [1, 1]);
+    // The director looks once a second.
+    let times = |line: &str| director.log().matches(line).count();
+    for round in 1..=2 {
+        lab.director.ip("link set taplan down");
+        wait_for("the loss is told", || {
+            times(" WARN  pointsman::control::network] port lan lost its link\n") == round
+        });
+        thread::sleep(Duration::from_secs(2));
+        assert_eq!(director.show("ports")[1]["link_up"], false);
+        lab.director.ip("link set taplan up");
+        wait_for("the return is told", || {
+            times(" INFO  pointsman::control::network] port lan has its link back\n") == round
+        });
+        thread::sleep(Duration::from_secs(2));
+        assert_eq!(times("port lan lost its link"), round, "{}", director.log());
+        assert_eq!(times("port lan has its link back"), round);
+        assert_eq!(times("port wan lost its link"), 0, "{}", director.log());
+        assert_eq!(lab.ask(2), [1, 1]);
+    }
 }
 
 #[test]

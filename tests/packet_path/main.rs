@@ -37,6 +37,7 @@ mod handoff_ipv6;
 mod host;
 mod ipv6;
 mod lab;
+mod links;
 mod marks;
 mod model;
 mod neighbor_discovery;
