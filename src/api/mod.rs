@@ -66,8 +66,10 @@ pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The token cannot be had.
-    #[error("[api] token_file {}: {error}", path.display())]
+    #[error("[api] {key} {}: {error}", path.display())]
     Token {
+        /// The key that names the file.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -104,6 +106,7 @@ pub enum ApiError {
 pub struct Api {
     listener: Listener,
     token: Option<Token>,
+    read_token: Option<Token>,
     metrics_without_token: bool,
 }
 
@@ -118,6 +121,8 @@ enum Listener {
 struct Shared {
     requests: Sender<ControlRequest>,
     token: Option<Token>,
+    /// For reading alone; of no effect without the other one.
+    read_token: Option<Token>,
     metrics_without_token: bool,
     /// Whether a web page could otherwise have a browser on this host ask.
     refuses_browsers: bool,
@@ -129,13 +134,8 @@ impl Api {
     /// # Errors
     /// When the place cannot be had, or the token.
     pub fn bind(config: &ApiConfig) -> Result<Self, ApiError> {
-        let read = |path: &PathBuf| {
-            Token::read(path).map_err(|error| ApiError::Token {
-                path: path.clone(),
-                error,
-            })
-        };
-        let token = config.token_file.as_ref().map(read).transpose()?;
+        let token = token_in("token_file", config.token_file.as_ref())?;
+        let read_token = token_in("read_token_file", config.read_token_file.as_ref())?;
         let listener = match &config.listen {
             ApiListen::Tcp(address) => {
                 let address = *address;
@@ -154,6 +154,7 @@ impl Api {
         Ok(Self {
             listener,
             token,
+            read_token,
             metrics_without_token: config.metrics_without_token,
         })
     }
@@ -173,6 +174,7 @@ impl Api {
             requests,
             refuses_browsers: self.token.is_none() && matches!(self.listener, Listener::Tcp(_)),
             token: self.token,
+            read_token: self.read_token,
             metrics_without_token: self.metrics_without_token,
         };
         let router = router::router(Arc::new(shared));
@@ -239,6 +241,17 @@ impl Drop for ApiHandle {
             log::error!("the API's thread panicked");
         }
     }
+}
+
+fn token_in(key: &'static str, path: Option<&PathBuf>) -> Result<Option<Token>, ApiError> {
+    let read = |path: &PathBuf| {
+        Token::read(path).map_err(|error| ApiError::Token {
+            key,
+            path: path.clone(),
+            error,
+        })
+    };
+    path.map(read).transpose()
 }
 
 /// Accepts clients for ever; each has a place of its own.

@@ -32,7 +32,7 @@ pub const ROUTES: [&str; 18] = [
     "/v1/connections",
     "/v1/counters",
     "/v1/director",
-    "/v1/explain",
+    EXPLAIN,
     "/v1/neighbors",
     "/v1/openapi.json",
     "/v1/ports",
@@ -49,6 +49,7 @@ pub const ROUTES: [&str; 18] = [
 ];
 
 const METRICS: &str = "/metrics";
+const EXPLAIN: &str = "/v1/explain";
 const SERVICE: &str = "/v1/services/{protocol}/{address}";
 const SERVER: &str = "/v1/services/{protocol}/{address}/servers/{server}";
 
@@ -59,7 +60,7 @@ fn handlers(path: &str) -> Handlers {
         "/v1/connections" => get(questions::connections),
         "/v1/counters" => get(questions::counters),
         "/v1/director" => get(questions::director),
-        "/v1/explain" => post(questions::explain),
+        EXPLAIN => post(questions::explain),
         "/v1/neighbors" => get(questions::neighbors),
         "/v1/openapi.json" => get(questions::openapi),
         "/v1/ports" => get(questions::ports),
@@ -103,8 +104,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Lets a request through that says the token, and not for longer than it may
-/// take.
+/// Lets a request through that says the token, or that for reading when it
+/// changes nothing, and not for longer than it may take.
 async fn admitted(
     State(shared): State<Arc<Shared>>,
     request: Request,
@@ -118,14 +119,25 @@ async fn admitted(
         && !is_open
         && !token.is_said(request.headers())
     {
-        let detail = "say the token of this director: Authorization: Bearer TOKEN";
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+        let read_token = shared.read_token.as_ref();
+        if !read_token.is_some_and(|token| token.is_said(request.headers())) {
+            let detail = "say the token of this director: Authorization: Bearer TOKEN";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+        }
+        if !is_reading(&request) {
+            let detail = "this token is for reading; changes take that of `token_file`";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
     }
     let answered = time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
     answered.map_err(|_| {
         let detail = "the request was not there in time";
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
     })
+}
+
+fn is_reading(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) || request.uri().path() == EXPLAIN
 }
 
 /// Refuses what a web page makes a browser on this host send: without a token

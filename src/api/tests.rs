@@ -31,6 +31,7 @@ use crate::{
 };
 
 const TOKEN: &str = "0123456789abcdef";
+const READ_TOKEN: &str = "fedcba9876543210";
 const SERVICE: &str = "/v1/services/tcp/198.51.100.10:80";
 
 fn service() -> ServiceKey {
@@ -64,6 +65,7 @@ impl Lab {
         let shared = Shared {
             requests,
             token: token.map(|token| token.parse().unwrap()),
+            read_token: READ_TOKEN.parse().ok(),
             metrics_without_token: false,
             refuses_browsers: false,
         };
@@ -195,11 +197,51 @@ fn nothing_is_told_without_the_token() {
 }
 
 #[test]
+fn the_token_for_reading_changes_nothing() {
+    let lab = Lab::new(Some(TOKEN), |_| Response::Applied);
+    let send = |method: &str, path: &str, token: &str| {
+        let request = HttpRequest::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        let body = json!({"packets": [], "options": {}, "key": {"address": "10.0.0.11"}});
+        lab.send(request.body(Body::from(body.to_string())).unwrap())
+    };
+    let description: Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+    let mut refused = 0;
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        let sample = path
+            .replace("{protocol}", "tcp")
+            .replace("{address}", "198.51.100.10:80")
+            .replace("{server}", "10.0.0.11");
+        let methods = methods.as_object().unwrap().keys();
+        // Some paths have parameters beside their methods.
+        for method in methods.filter(|method| *method != "parameters") {
+            let reads = method == "get" || path == "/v1/explain";
+            let answer = send(&method.to_uppercase(), &sample, READ_TOKEN);
+            let is_refused = answer.status == StatusCode::FORBIDDEN;
+            assert_eq!(is_refused, !reads, "{method} {path}");
+            if is_refused {
+                assert!(answer.problem(403).contains("for reading"));
+                refused += 1;
+            }
+            let answer = send(&method.to_uppercase(), &sample, TOKEN);
+            assert_ne!(answer.status, StatusCode::FORBIDDEN, "{method} {path}");
+            let answer = send(&method.to_uppercase(), &sample, "fedcba9876543211");
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+        }
+    }
+    assert_eq!(refused, 13);
+}
+
+#[test]
 fn metrics_can_be_open_while_all_else_is_not() {
     let (requests, _) = bounded(1);
     let shared = Shared {
         requests,
         token: Some(TOKEN.parse().unwrap()),
+        read_token: None,
         metrics_without_token: true,
         refuses_browsers: false,
     };
@@ -419,6 +461,7 @@ fn a_director_that_stops_is_not_available() {
     let shared = Shared {
         requests,
         token: None,
+        read_token: None,
         metrics_without_token: false,
         refuses_browsers: false,
     };
@@ -556,6 +599,7 @@ fn config(listen: ApiListen) -> ApiConfig {
     ApiConfig {
         listen,
         token_file: None,
+        read_token_file: None,
         metrics_without_token: false,
     }
 }
@@ -677,6 +721,16 @@ fn a_token_file_that_is_none_keeps_the_director_from_starting() {
     let error = Api::bind(&config).unwrap_err().to_string();
     assert!(
         error.contains("token_file /nonexistent/token: it cannot be read"),
+        "{error}"
+    );
+    let config = ApiConfig {
+        token_file: None,
+        read_token_file: Some("/nonexistent/token".into()),
+        ..config
+    };
+    let error = Api::bind(&config).unwrap_err().to_string();
+    assert!(
+        error.contains("read_token_file /nonexistent/token: it cannot be read"),
         "{error}"
     );
 }

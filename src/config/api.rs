@@ -22,7 +22,8 @@ pub(super) fn read_api(
     let table = file.table("api", &API, findings)?;
     let listen = table.parsed("listen", parse_listen, findings);
     let listen = table.require("listen", listen, findings);
-    let token_file = table.parsed("token_file", parse_token_file, findings);
+    let token_file = table.parsed("token_file", path_of("token_file"), findings);
+    let read_token_file = table.parsed("read_token_file", path_of("read_token_file"), findings);
     let metrics_without_token = table.switch("metrics_without_token", findings);
     let listen = listen?;
     if let ApiListen::Tcp(address) = listen.get_ref()
@@ -37,9 +38,21 @@ pub(super) fn read_api(
         };
         findings.refuse(listen.span(), problem.into());
     }
+    if let Some(read_token_file) = &read_token_file
+        && !table.has("token_file")
+    {
+        let problem = WrongText {
+            key: "read_token_file",
+            value: read_token_file.get_ref().display().to_string(),
+            expected: "a `token_file` besides, or leave this one out: without that, whoever \
+                       reaches the director may change services as well as read",
+        };
+        findings.refuse(read_token_file.span(), problem.into());
+    }
     Some(ApiConfig {
         listen: listen.into_inner(),
         token_file: token_file.map(Spanned::into_inner),
+        read_token_file: read_token_file.map(Spanned::into_inner),
         metrics_without_token: metrics_without_token.unwrap_or(false),
     })
 }
@@ -60,15 +73,16 @@ fn parse_listen(text: &str) -> Result<ApiListen, Problem> {
     }
 }
 
-fn parse_token_file(text: &str) -> Result<PathBuf, Problem> {
-    if text.starts_with('/') && !text.contains('\0') {
-        Ok(PathBuf::from(text))
-    } else {
-        Err(WrongText {
-            key: "token_file",
+fn path_of(key: &'static str) -> impl Fn(&str) -> Result<PathBuf, Problem> {
+    move |text| {
+        if text.starts_with('/') && !text.contains('\0') {
+            return Ok(PathBuf::from(text));
+        }
+        let problem = WrongText {
+            key,
             value: text.to_owned(),
             expected: "a path that begins with /",
-        }
-        .into())
+        };
+        Err(problem.into())
     }
 }

@@ -121,6 +121,7 @@ pub(super) static API: TableFormat = TableFormat {
     keys: &[
         key("listen", "\"127.0.0.1:9110\""),
         key("token_file", "\"/etc/pointsman/token\""),
+        key("read_token_file", "\"/etc/pointsman/read-token\""),
         key("metrics_without_token", "true"),
     ],
 };

@@ -310,6 +310,9 @@ pub struct ApiConfig {
     pub listen: ApiListen,
     /// `token_file`: what clients have to say stands there.
     pub token_file: Option<PathBuf>,
+    /// `read_token_file`: those who say what stands there may read and change
+    /// nothing.
+    pub read_token_file: Option<PathBuf>,
     /// `metrics_without_token`: whether anybody may read the metrics.
     pub metrics_without_token: bool,
 }

@@ -77,3 +77,23 @@ director.toml:3: `token_file` is "token"; write a path that begins with /
 "#,
     );
 }
+
+#[test]
+fn token_for_reading_alone_is_refused() {
+    refused(
+        r#"
+[api]
+listen = "[::1]:9110"
+read_token_file = "/etc/read"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+"#,
+        r#"
+director.toml:3: `read_token_file` is "/etc/read"; write a `token_file` besides, or leave this one out: without that, whoever reaches the director may change services as well as read
+    read_token_file = "/etc/read"
+                      ^^^^^^^^^^^
+"#,
+    );
+}

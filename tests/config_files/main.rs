@@ -106,6 +106,7 @@ extra_arguments = ["--no-pci", "--log-level=lib.eal:debug"]
 [api]
 listen = "127.0.0.1:9110"
 token_file = "/tmp/p.token"
+read_token_file = "/tmp/p.read"
 metrics_without_token = true
 
 [[port]]
@@ -315,6 +316,7 @@ fn threads_and_tables_are_as_written() {
     let api = ApiConfig {
         listen: ApiListen::Tcp("127.0.0.1:9110".parse().unwrap()),
         token_file: Some("/tmp/p.token".into()),
+        read_token_file: Some("/tmp/p.read".into()),
         metrics_without_token: true,
     };
     assert_eq!(config.api, Some(api));
