@@ -120,7 +120,7 @@ impl Lab {
     pub(crate) fn ask(&mut self, request: Request) -> Option<Response> {
         let (reply, answer) = bounded(1);
         self.requests
-            .send(ControlRequest { request, reply })
+            .send(ControlRequest::new(request, reply))
             .unwrap();
         for _ in 0..30 {
             self.settle();
