@@ -480,6 +480,7 @@ fn what_was_answered_as_not_done_is_not_done_later() {
     let shared = Shared {
         requests,
         token: None,
+        read_token: None,
         metrics_without_token: false,
         refuses_browsers: false,
     };
