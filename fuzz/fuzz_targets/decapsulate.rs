@@ -1,10 +1,4 @@
 //! The target [`pointsman_fuzz::decapsulate`].
 #![cfg_attr(fuzzing, no_main)]
 
-#[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(|input: &[u8]| pointsman_fuzz::decapsulate(input));
-
-#[cfg(not(fuzzing))]
-fn main() -> std::io::Result<()> {
-    pointsman_fuzz::replay(pointsman_fuzz::decapsulate)
-}
+pointsman_fuzz::program!(decapsulate);

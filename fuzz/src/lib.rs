@@ -47,6 +47,20 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("state_file", state_file),
 ];
 
+/// The program of a target: libFuzzer's, or one that takes files.
+#[macro_export]
+macro_rules! program {
+    ($target:ident) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(|input: &[u8]| $crate::$target(input));
+
+        #[cfg(not(fuzzing))]
+        fn main() -> std::io::Result<()> {
+            $crate::replay($crate::$target)
+        }
+    };
+}
+
 /// Runs a target on the files that the command line names.
 ///
 /// # Errors
