@@ -49,6 +49,9 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
     run cargo install cargo-fuzz --locked
 fi
 
+# Many programs are linked, and none of them is to be fast to the last percent.
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+
 failed=()
 for target in "${targets[@]}"; do
     found=fuzz/target/corpus/$target

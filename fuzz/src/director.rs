@@ -171,7 +171,8 @@ fn check_frame(frame: &[u8]) {
 }
 
 const MACS: [[u8; 6]; 2] = [*b"\x02pcap\x00", *b"\x02pcap\x01"];
-/// Buffers for all that an input of 4096 bytes may send, with room to spare.
-const PACKETS: usize = 2300;
+/// Enough for what an input sends between two turns; each takes a frame's
+/// room, which is written when it is made.
+const PACKETS: usize = 256;
 /// For fragments to be given up, and next hops.
 const LONG_ENOUGH_S: u32 = 40;
