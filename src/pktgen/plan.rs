@@ -219,6 +219,12 @@ pub enum PlanError {
          connections, --packets-per-flow and --new-flows"
     )]
     PerFlow,
+    /// Losses by flow, of packets that are not counted by flow.
+    #[error(
+        "fragments are not counted by flow, so that --may-lose does not go with --fragments; leave \
+         out one of them"
+    )]
+    MayLoseFragments,
     /// A loss that cannot be.
     #[error("--loss-max is a percentage from 0 to 100, not {0}")]
     LossMax(f64),
@@ -559,6 +565,9 @@ fn check_exceptions(options: &Options, servers: &RealServers) -> Result<(), Plan
         || matches!(options.tcp, TcpTraffic::Connections { .. });
     if is_replaced && (options.per_flow || !options.may_lose.is_empty()) {
         return Err(PlanError::PerFlow);
+    }
+    if options.fragmentation.is_some() && !options.may_lose.is_empty() {
+        return Err(PlanError::MayLoseFragments);
     }
     Ok(())
 }

@@ -79,6 +79,16 @@ fn what_cannot_be_is_named() {
         error(|o| (o.per_flow, o.new_flows) = (true, 1)),
         PlanError::PerFlow
     );
+    let fragmentation = Some(Fragmentation {
+        percent: 10,
+        parts: 2,
+        reversed: false,
+    });
+    let server: AddressRange = "10.0.0.11".parse().unwrap();
+    assert_eq!(
+        error(|o| (o.fragmentation, o.may_lose) = (fragmentation, vec![server])),
+        PlanError::MayLoseFragments
+    );
     assert_eq!(error(|o| o.ttl = 1), PlanError::Ttl(1));
     assert_eq!(error(|o| o.vlan = Some(4095)), PlanError::Vlan(4095));
     assert_eq!(error(|o| o.rate = Some(0)), PlanError::NoRate);
