@@ -18,10 +18,8 @@ use pointsman::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Configuration, Director, Lab, Pktgen, Shape, VIP, rip, wait_for};
+use crate::support::{Configuration, Director, FLOWS, Lab, Pktgen, VIP, brief, rip, wait_for};
 
-/// Flows of pktgen: half of them of TCP, half of UDP.
-const FLOWS: u64 = 120;
 /// Of the routers that come and go, and of a server's second network card.
 const MACS: [&str; 3] = [
     "02:00:00:00:bb:01",
@@ -31,52 +29,13 @@ const MACS: [&str; 3] = [
 
 /// Three real servers of which pktgen stands for all, and for a fourth one.
 fn lab(test: &str, expire_nodest_conn: bool) -> Option<(Lab, Configuration)> {
-    let lab = Lab::build(test, Shape::TwoArms, 0)?;
-    // pktgen alone answers on the links.
-    lab.client.ip("link set lan nomaster");
-    for interface in ["wan", "servers"] {
-        lab.client.ip(&format!("address flush dev {interface}"));
-    }
-    lab.client.ip("link set wan arp off");
-    lab.client.set("ipv4/conf/lan/arp_ignore", "8");
+    let lab = Lab::for_pktgen(test)?;
     let configuration = Configuration {
         servers: vec![(1, 1), (2, 1), (3, 1)],
         expire_nodest_conn,
         ..lab.configuration()
     };
     Some((lab, configuration))
-}
-
-/// Starts traffic, and waits until all flows are established.
-fn traffic(lab: &Lab, director: &Director, more: &[&str]) -> Pktgen {
-    let flows = FLOWS.to_string();
-    let words = [
-        "--server",
-        "10.0.0.11-10.0.0.14",
-        "--tunnel",
-        "ipip",
-        "--flows",
-        &flows,
-        "--rate",
-        "2k",
-        "--duration",
-        "60",
-        "--per-flow",
-    ];
-    let words = [&words[..], more].concat();
-    let ports = ["net_af_packet0,iface=wan", "net_af_packet1,iface=lan"];
-    let pktgen = Pktgen::start(lab, &lab.client, ports, &words);
-    wait_for("pktgen measures", || pktgen.log().contains("measuring: "));
-    assert_eq!(director.counter("connections_opened"), FLOWS);
-    pktgen
-}
-
-/// Lets so many more packets pass. A thousand are eight of each flow.
-fn pass(director: &Director, packets: u64) {
-    let before = director.counter("forwarded");
-    wait_for("packets pass", || {
-        director.counter("forwarded") > before + packets
-    });
 }
 
 fn services() -> [ServiceKey; 2] {
@@ -110,17 +69,6 @@ fn flows_of(report: &Value, number: u8) -> u64 {
     row.unwrap()["flows"].as_u64().unwrap()
 }
 
-/// A report without all but the first rows of its lists.
-fn brief(report: &Value) -> String {
-    let mut report = report.clone();
-    for what in ["moves", "losses"] {
-        if let Some(rows) = report[what]["list"].as_array_mut() {
-            rows.truncate(3);
-        }
-    }
-    format!("{report:#}")
-}
-
 /// Where each flow that moved went, step by step.
 fn ways(report: &Value) -> BTreeMap<u64, Vec<String>> {
     let mut ways: BTreeMap<u64, Vec<String>> = BTreeMap::new();
@@ -140,17 +88,17 @@ fn change_services(director: &Director) {
     both(director, |it| {
         Command::AddServer(it, server(4), weighing(1))
     });
-    pass(director, 1000);
+    director.pass(1000);
     for weight in [0, 7, 1] {
         both(director, |it| {
             Command::EditServer(it, server(1), weighing(weight))
         });
-        pass(director, 500);
+        director.pass(500);
     }
     for scheduler in [SchedulerKind::Mh, SchedulerKind::Wlc, SchedulerKind::Rr] {
         let options = ServiceOptions::from(scheduler);
         both(director, |it| Command::EditService(it, options));
-        pass(director, 500);
+        director.pass(500);
     }
     // Many at once, as a health checker that has just started does it.
     let others = || {
@@ -162,31 +110,31 @@ fn change_services(director: &Director) {
         director.apply(&Command::AddService(service, options));
         director.apply(&Command::AddServer(service, server(2), weighing(1)));
     }
-    pass(director, 500);
+    director.pass(500);
     others().for_each(|it| director.apply(&Command::DeleteService(it)));
-    pass(director, 500);
+    director.pass(500);
 }
 
 /// What SIGHUP brings: nothing new, weights, and routes to 10.0.0.11 by one
 /// router and then by another one.
 fn change_configuration(lab: &Lab, director: &Director, configuration: &Configuration) {
     assert!(director.reload().contains("read again"));
-    pass(director, 500);
+    director.pass(500);
     let mut configuration = configuration.clone();
     configuration.servers = vec![(1, 3), (2, 1), (3, 2)];
     director.change_to(lab, &configuration);
-    pass(director, 500);
+    director.pass(500);
     for (router, mac) in [(253, MACS[0]), (252, MACS[1])] {
         configuration.more = format!(
             "[[neighbor]]\nport = \"lan\"\naddress = \"10.0.0.{router}\"\nmac = \"{mac}\"\n\
              [[route]]\nto = \"10.0.0.11/32\"\nvia = \"10.0.0.{router}\"\n"
         );
         director.change_to(lab, &configuration);
-        pass(director, 1000);
+        director.pass(1000);
     }
     configuration.more = String::new();
     director.change_to(lab, &configuration);
-    pass(director, 500);
+    director.pass(500);
 }
 
 /// The network card of 10.0.0.12 gives way to another one, which says so.
@@ -198,7 +146,7 @@ fn change_mac(lab: &Lab, director: &Director) {
     wait_for("the director knows the new card", || {
         director.neighbor(rip(2)).1 == MACS[2]
     });
-    pass(director, 1000);
+    director.pass(1000);
 }
 
 #[test]
@@ -211,17 +159,17 @@ fn no_change_loses_a_packet_or_moves_a_flow_but_those_of_a_deleted_server() {
     director.set("sloppy_tcp 1");
     let macs = MACS.map(|mac| ["--server-mac", mac]).concat();
     let words = [&["--may-move", "10.0.0.13"], &macs[..]].concat();
-    let pktgen = traffic(&lab, &director, &words);
+    let pktgen = Pktgen::measure(&lab, &director, &words);
     change_services(&director);
     change_configuration(&lab, &director, &configuration);
     change_mac(&lab, &director);
     let opened = director.counter("connections_opened");
     both(&director, |it| Command::DeleteServer(it, server(3)));
-    pass(&director, 4000);
+    director.pass(4000);
     both(&director, |it| {
         Command::AddServer(it, server(3), weighing(1))
     });
-    pass(&director, 1000);
+    director.pass(1000);
     let (code, report) = pktgen.stop();
 
     assert_eq!(code, Some(0), "{}", brief(&report));
@@ -255,7 +203,7 @@ fn flows_of_a_deleted_server_wait_for_it_and_no_other_flow_loses_a_packet() {
         return;
     };
     let director = lab.start_director(&configuration);
-    let pktgen = traffic(&lab, &director, &["--may-lose", "10.0.0.13"]);
+    let pktgen = Pktgen::measure(&lab, &director, &["--may-lose", "10.0.0.13"]);
     both(&director, |it| Command::DeleteServer(it, server(3)));
     wait_for("its packets are dropped", || {
         director.counter("server_gone") > 1000
@@ -263,9 +211,9 @@ fn flows_of_a_deleted_server_wait_for_it_and_no_other_flow_loses_a_packet() {
     both(&director, |it| {
         Command::AddServer(it, server(3), weighing(1))
     });
-    pass(&director, 1000);
+    director.pass(1000);
     let dropped = director.counter("server_gone");
-    pass(&director, 1000);
+    director.pass(1000);
     assert_eq!(director.counter("server_gone"), dropped);
     let (code, report) = pktgen.stop();
 
@@ -292,7 +240,7 @@ fn flows_keep_their_servers_when_all_services_go_and_come_back() {
         return;
     };
     let director = lab.start_director(&configuration);
-    let pktgen = traffic(&lab, &director, &["--may-lose", "10.0.0.11-10.0.0.14"]);
+    let pktgen = Pktgen::measure(&lab, &director, &["--may-lose", "10.0.0.11-10.0.0.14"]);
     let before = not_forwarded(&director);
     // As `ipvsadm -C` and `ipvsadm -R`.
     director.apply(&Command::Flush);
@@ -310,9 +258,9 @@ fn flows_keep_their_servers_when_all_services_go_and_come_back() {
             ));
         }
     }
-    pass(&director, 1000);
+    director.pass(1000);
     let after = not_forwarded(&director);
-    pass(&director, 1000);
+    director.pass(1000);
     assert_eq!(not_forwarded(&director), after);
     let (code, report) = pktgen.stop();
 
@@ -341,9 +289,9 @@ fn a_change_that_moves_flows_is_told_from_one_that_may() {
     };
     let director = lab.start_director(&configuration);
     director.set("sloppy_tcp 1");
-    let pktgen = traffic(&lab, &director, &["--may-move", "10.0.0.13"]);
+    let pktgen = Pktgen::measure(&lab, &director, &["--may-move", "10.0.0.13"]);
     both(&director, |it| Command::DeleteServer(it, server(2)));
-    pass(&director, 4000);
+    director.pass(4000);
     let (code, report) = pktgen.stop();
     assert_eq!(code, Some(1), "{}", brief(&report));
     assert_eq!(report["lost"], 0, "{}", brief(&report));

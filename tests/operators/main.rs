@@ -13,6 +13,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod changes;
 mod failures;
 #[expect(dead_code, reason = "tests/black_box uses the rest")]
 mod installed;

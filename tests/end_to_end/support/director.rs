@@ -145,6 +145,14 @@ impl Director {
         self.counter("forwarded") + self.counter("unresolved")
     }
 
+    /// Lets so many more packets of a generator pass.
+    pub(crate) fn pass(&self, packets: u64) {
+        let before = self.counter("forwarded");
+        wait_for("packets pass", || {
+            self.counter("forwarded") > before + packets
+        });
+    }
+
     /// Waits until nothing has come for a while: connections end a little after
     /// their clients have heard all they wanted.
     pub(crate) fn settle(&self) {

@@ -20,5 +20,5 @@ pub(crate) use self::{
     ipv6::{DIRECTOR_WAN6, Ipv6Servers, VIP_OVER_IPV6, VIP6, VIP6_OVER_IPV4, ping6, rip6},
     lab::{BEHIND_ROUTER, CLIENT_WAN, DIRECTOR_LAN, DIRECTOR_WAN, Lab, Shape, VIP, rip, skipped},
     namespace::{Namespace, has_program, wait_for, wait_long_for},
-    pktgen::Pktgen,
+    pktgen::{FLOWS, Pktgen, brief},
 };
