@@ -39,6 +39,7 @@ pub mod socket;
 pub mod state_file;
 pub mod status;
 mod token_bucket;
+mod touched;
 mod transmit;
 mod tunnel_error;
 mod tunnel_quote;
@@ -66,6 +67,7 @@ use self::{
     socket::ControlRequest,
     status::{CounterStatus, ServiceStatus, Statistics},
     token_bucket::TokenBucket,
+    touched::Stale,
     transmit::Waiting,
 };
 use crate::{
@@ -90,8 +92,8 @@ pub struct Management<D: Driver> {
     ports: Vec<D::Port>,
     pool: D::Pool,
     state: Arc<ForwardingState>,
-    /// Whether the published state no longer says what it should.
-    dirty: bool,
+    /// How much of the published state no longer says what it should.
+    stale: Stale,
     /// When the next state may be published.
     pace: Pace,
     rates: RateTable,
@@ -229,7 +231,7 @@ impl<D: Driver> Management<D> {
             ports: parts.ports,
             pool: parts.pool,
             state: parts.state,
-            dirty: true,
+            stale: Stale::Everything,
             pace: Pace::default(),
             rates: RateTable::default(),
             end_deleted: false,
@@ -273,7 +275,7 @@ impl<D: Driver> Management<D> {
             .apply(command, self.state.generation + 1, &|index| {
                 totals(workers, index)
             })?;
-        self.dirty = true;
+        self.stale = self.stale.max(Stale::Services);
         if let Command::Zero(key) = command {
             self.zero_rates(key.as_ref());
         }
@@ -310,10 +312,10 @@ impl<D: Driver> Management<D> {
     /// Waits until a worker or a client wants something, but not longer than
     /// `timeout`.
     pub fn wait(&self, timeout: Duration) {
-        let timeout = if self.dirty {
-            timeout.min(pace::WAIT_MAX)
-        } else {
+        let timeout = if self.stale == Stale::Nothing {
             timeout
+        } else {
+            timeout.min(pace::WAIT_MAX)
         };
         let mut select = Select::new();
         for worker in &self.workers {
@@ -359,9 +361,9 @@ impl<D: Driver> Management<D> {
         let mut came_up = false;
         for (port, up) in (0..).map(PortIndex).zip(links) {
             match self.network.set_link(port, up) {
-                Some(LinkChange::Down) => self.dirty = true,
+                Some(LinkChange::Down) => self.stale = Stale::Everything,
                 Some(LinkChange::Up) => {
-                    self.dirty = true;
+                    self.stale = Stale::Everything;
                     came_up = true;
                 }
                 None => {}
@@ -401,7 +403,9 @@ impl<D: Driver> Management<D> {
             .iter()
             .map(|worker| worker.counters.generation.value())
             .min();
-        self.dirty |= self.services.free_deleted(oldest.unwrap_or(0));
+        if self.services.free_deleted(oldest.unwrap_or(0)) {
+            self.stale = self.stale.max(Stale::Services);
+        }
         self.estimate_rates(now);
         for worker in &mut self.workers {
             worker.load.sample(&worker.counters);

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use super::{
-    Management, duplicate::ProbeEnd, network::NetworkPort, punted::Refusal, transmit::Item,
+    Management, duplicate::ProbeEnd, network::NetworkPort, punted::Refusal, touched::Stale,
+    transmit::Item,
 };
 use crate::{
     clock::Ticks,
@@ -17,7 +18,7 @@ impl<D: Driver> Management<D> {
     pub(super) fn neighbor_changed(&mut self, key: NeighborKey, change: Change, now: Ticks) {
         match change {
             Change::Resolved => {
-                self.dirty = true;
+                self.stale = Stale::Everything;
                 self.log_found(key, now);
                 for item in self.waiting.0.take(key) {
                     match item {
@@ -27,7 +28,7 @@ impl<D: Driver> Management<D> {
                 }
             }
             Change::Moved { from } => {
-                self.dirty = true;
+                self.stale = Stale::Everything;
                 self.log_limited(
                     now,
                     log::Level::Info,
@@ -49,11 +50,11 @@ impl<D: Driver> Management<D> {
                     IpAddr::V6(target) => self.send_solicitation(key.port, target, unicast),
                 },
                 Action::Failed { key } => {
-                    self.dirty = true;
+                    self.stale = Stale::Everything;
                     self.neighbor_failed(key, now);
                 }
                 Action::Removed { key } => {
-                    self.dirty = true;
+                    self.stale = Stale::Everything;
                     self.lost.remove(&key);
                 }
             }

@@ -53,8 +53,8 @@ impl Pace {
 }
 
 /// Publishing takes one part in so many of the time.
-const SHARE: u64 = 5;
-const INTERVAL_MS_MIN: u64 = 5;
+const SHARE: u64 = 10;
+const INTERVAL_MS_MIN: u64 = 10;
 const INTERVAL_MS_MAX: u64 = 100;
 /// How long a thread waits at most that has something to publish.
 pub(super) const WAIT_MAX: Duration = Duration::from_millis(1);
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_stream_of_commands_is_published_at_intervals() {
         let mut pace = Pace::default();
-        let published: Vec<_> = (100..=120)
+        let published: Vec<_> = (100..=140)
             .filter(|&ms| {
                 let now = Ticks::from_ms(ms);
                 pace.requested();
@@ -77,7 +77,7 @@ mod tests {
                 !holds
             })
             .collect();
-        assert_eq!(published, [100, 105, 110, 115, 120]);
+        assert_eq!(published, [100, 110, 120, 130, 140]);
     }
 
     #[test]
@@ -88,13 +88,13 @@ mod tests {
         assert!(!pace.holds(Ticks::from_ms(7)));
         pace.published(Ticks::from_ms(7));
         pace.requested();
-        assert!(pace.holds(Ticks::from_ms(11)));
-        assert!(!pace.holds(Ticks::from_ms(12)));
+        assert!(pace.holds(Ticks::from_ms(16)));
+        assert!(!pace.holds(Ticks::from_ms(17)));
     }
 
     #[test]
     fn what_takes_long_is_done_less_often() {
-        for (took, until) in [(8, 40), (700, 100)] {
+        for (took, until) in [(4, 40), (700, 100)] {
             let mut pace = Pace::default();
             pace.requested();
             pace.published(Ticks::from_ms(1000));

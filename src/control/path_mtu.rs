@@ -23,10 +23,19 @@ struct Learned {
 }
 
 impl PathMtus {
-    /// Takes note of the RIPs that there are and of the tunnels to each; what was learned of others is forgotten.
+    /// Takes note of the RIPs that there are and of the tunnels to each; what was
+    /// learned of others is forgotten.
     pub(super) fn set_tunnels(&mut self, tunnels: HashMap<IpAddr, Vec<Tunnel>>) {
         self.learned.retain(|rip, _| tunnels.contains_key(rip));
         self.tunnels = tunnels;
+    }
+
+    /// Takes note of one more tunnel to a RIP.
+    pub(super) fn add_tunnel(&mut self, rip: IpAddr, tunnel: Tunnel) {
+        let known = self.tunnels.entry(rip).or_default();
+        if !known.contains(&tunnel) {
+            known.push(tunnel);
+        }
     }
 
     /// The tunnels to an address: none when it is that of no real

@@ -7,14 +7,14 @@ use std::{
 
 use hashbrown::{HashMap, HashSet};
 
-use super::{Management, outer_sources::Tunnel, services::Server};
+use super::{Management, outer_sources::Tunnel, services::Server, touched::Stale};
 use crate::{
     clock::Ticks,
     config::Config,
     connection::{StateTimeouts, Templates},
     forwarding::{
-        ForwardingState, LocalAddresses, PortForwarding, Presence, ServerForwarding, ServerLink,
-        ServerLoads, ServiceForwarding, ServiceTable,
+        ForwardingState, LocalAddresses, PortForwarding, Presence, RealServerIndex,
+        ServerForwarding, ServerLink, ServerLoads, ServiceForwarding, ServiceTable,
     },
     io::Driver,
     scheduler::{HashTable, HashedServer},
@@ -57,12 +57,12 @@ impl<D: Driver> Management<D> {
         let has_room =
             |worker: &super::WorkerHandle<_>| worker.requests.len() + 2 <= super::REQUESTS_MAX;
         let is_held = self.pace.holds(now);
-        if !self.dirty || is_held || !self.workers.iter().all(has_room) {
+        if self.stale == Stale::Nothing || is_held || !self.workers.iter().all(has_room) {
             return false;
         }
-        self.dirty = false;
+        let stale = std::mem::take(&mut self.stale);
         self.pace.published(now);
-        self.state = self.next_state();
+        self.state = self.next_state(stale);
         for worker in &self.workers {
             // There is room, and nobody else sends.
             let _ = worker
@@ -90,7 +90,7 @@ impl<D: Driver> Management<D> {
         }
     }
 
-    fn next_state(&mut self) -> Arc<ForwardingState> {
+    fn next_state(&mut self, stale: Stale) -> Arc<ForwardingState> {
         let before = Arc::clone(&self.state);
         let ports = self.network.port_forwarding();
         let mut addresses = self.vips();
@@ -100,20 +100,16 @@ impl<D: Driver> Management<D> {
             networks.insert(network);
         }
         let local = LocalAddresses::new(addresses, networks);
-        let tunnels = self.services.tunnels();
-        let gue_ends = gue_ends(&tunnels);
-        self.network.path_mtus.set_tunnels(tunnels);
-        let servers: Vec<_> = self
-            .services
-            .servers()
-            .iter()
-            .map(|server| self.server_forwarding(server))
-            .collect();
+        let touched = self.services.take_touched();
+        let touched = touched.known().filter(|_| stale < Stale::Everything);
+        let (servers, gue_ends) = match touched {
+            Some(touched) => self.servers_as_before_but(touched),
+            None => self.all_servers(),
+        };
         let generation = before.generation + 1;
         let (tunables, timeouts) = (self.services.tunables, self.services.timeouts);
         let loads = Arc::clone(&before.loads);
         let local = shared(&before.local, local);
-        let gue_ends = shared(&before.gue_ends, gue_ends);
         let templates = Arc::clone(&before.templates);
         let unchanged = Arc::clone(&before.services);
 
@@ -131,12 +127,55 @@ impl<D: Driver> Management<D> {
             gue_ends,
             services,
             changed_services: changed_services.into(),
-            servers: servers.into(),
+            servers,
             loads,
             templates,
             tunables,
             timeouts: StateTimeouts::new(&timeouts),
         })
+    }
+
+    /// Makes all servers anew, and the ends of their tunnels over UDP.
+    fn all_servers(&mut self) -> (Arc<[ServerForwarding]>, Arc<HashSet<SocketAddr>>) {
+        let tunnels = self.services.tunnels();
+        let gue_ends = gue_ends(&tunnels);
+        self.network.path_mtus.set_tunnels(tunnels);
+        let servers = self.services.servers().iter();
+        let servers = servers.map(|server| self.server_forwarding(server));
+        (servers.collect(), shared(&self.state.gue_ends, gue_ends))
+    }
+
+    /// The same, when no tunnel is gone and no other server has changed.
+    fn servers_as_before_but(
+        &mut self,
+        touched: &[RealServerIndex],
+    ) -> (Arc<[ServerForwarding]>, Arc<HashSet<SocketAddr>>) {
+        let mut gue_ends = Arc::clone(&self.state.gue_ends);
+        let before = &self.state.servers;
+        let more = self.services.servers().len().saturating_sub(before.len());
+        let more = std::iter::repeat_n(ServerForwarding::FREE, more);
+        // Megabytes, copied once.
+        let mut servers: Arc<[_]> = before.iter().copied().chain(more).collect();
+        let places = Arc::make_mut(&mut servers);
+        for &index in touched {
+            let (Some(server), Some(place)) = (
+                self.services.server(index),
+                places.get_mut(index.as_usize()),
+            ) else {
+                continue;
+            };
+            let tunnel = self.services.tunnel_to(server);
+            self.network
+                .path_mtus
+                .add_tunnel(server.key.address, tunnel);
+            if let Some(end) = gue_end(server.key.address, tunnel.kind)
+                && !gue_ends.contains(&end)
+            {
+                Arc::make_mut(&mut gue_ends).insert(end);
+            }
+            *place = self.server_forwarding(server);
+        }
+        (servers, gue_ends)
     }
 
     fn server_forwarding(&self, server: &Server) -> ServerForwarding {
@@ -215,14 +254,18 @@ fn shared<T: PartialEq>(before: &Arc<T>, now: T) -> Arc<T> {
 }
 
 fn gue_ends(tunnels: &HashMap<IpAddr, Vec<Tunnel>>) -> HashSet<SocketAddr> {
-    let end = |rip: IpAddr, kind| match kind {
-        TunnelKind::Gue { l4_port, .. } => Some(SocketAddr::from((rip, l4_port))),
-        TunnelKind::Ipip | TunnelKind::Gre { .. } => None,
-    };
     tunnels
         .iter()
-        .flat_map(|(&rip, tunnels)| tunnels.iter().filter_map(move |it| end(rip, it.kind)))
+        .flat_map(|(&rip, tunnels)| tunnels.iter().filter_map(move |it| gue_end(rip, it.kind)))
         .collect()
+}
+
+/// Where packets of a tunnel over UDP go.
+fn gue_end(rip: IpAddr, kind: TunnelKind) -> Option<SocketAddr> {
+    match kind {
+        TunnelKind::Gue { l4_port, .. } => Some(SocketAddr::from((rip, l4_port))),
+        TunnelKind::Ipip | TunnelKind::Gre { .. } => None,
+    }
 }
 
 fn hashed_server(server: &Server, service: &ServiceKey) -> HashedServer {

@@ -6,6 +6,7 @@ use hashbrown::HashSet;
 
 use super::{
     Management, changes::Origin, command::CommandError, keep::of_config, token_bucket::TokenBucket,
+    touched::Stale,
 };
 use crate::{
     clock::Ticks,
@@ -38,7 +39,7 @@ impl<D: Driver> Management<D> {
         }
         let (base, file) = (of_config(&self.config), of_config(config));
         self.config = config.clone();
-        self.dirty = true;
+        self.stale = Stale::Everything;
         let vips_before: HashSet<IpAddr> = self.services.vips().single().collect();
         self.services.set_mark_groups(&config.mark_groups);
         let vips: Vec<_> = self.services.vips().single().collect();

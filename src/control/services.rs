@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use super::{
     command::{Command, CommandError},
     outer_sources::{OuterSources, Tunnel},
+    touched::Touched,
     vips::Vips,
 };
 use crate::{
@@ -44,6 +45,7 @@ pub(super) struct Services {
     slots_made: u32,
     links_made: u64,
     changed: Vec<ServiceIndex>,
+    touched: Touched,
     loads: Arc<ServerLoads>,
     /// The kernel's settings.
     pub tunables: Tunables,
@@ -121,6 +123,7 @@ impl Services {
             slots_made: 0,
             links_made: 0,
             changed: Vec::new(),
+            touched: Touched::default(),
             loads,
             tunables,
             timeouts,
@@ -168,16 +171,21 @@ impl Services {
         let mut tunnels: HashMap<_, Vec<_>> = HashMap::new();
         let there = self.servers.iter();
         for server in there.filter(|server| server.presence != Presence::Free) {
-            let tunnel = Tunnel {
-                kind: server.options.tunnel,
-                source: self.outer_source_of(server),
-            };
+            let tunnel = self.tunnel_to(server);
             let known = tunnels.entry(server.key.address).or_default();
             if !known.contains(&tunnel) {
                 known.push(tunnel);
             }
         }
         tunnels
+    }
+
+    /// The tunnel that leads to a server.
+    pub(super) fn tunnel_to(&self, server: &Server) -> Tunnel {
+        Tunnel {
+            kind: server.options.tunnel,
+            source: self.outer_source_of(server),
+        }
     }
 
     /// All slots for servers, by index.
@@ -286,6 +294,11 @@ impl Services {
         changed
     }
 
+    /// The slots of servers that changed since the last call.
+    pub(super) fn take_touched(&mut self) -> Touched {
+        std::mem::take(&mut self.touched)
+    }
+
     /// The slots of services that were deleted and not yet used again.
     pub(super) fn removed_services(&self) -> impl Iterator<Item = ServiceIndex> {
         self.free_slots.iter().copied()
@@ -322,7 +335,12 @@ impl Services {
             }
             stays
         });
-        self.free_servers.len() > before
+        let has_freed = self.free_servers.len() > before;
+        if has_freed {
+            // Perhaps there was no other way to its address.
+            self.touched.everything();
+        }
+        has_freed
     }
 
     fn add_service(
@@ -352,7 +370,7 @@ impl Services {
         };
         self.by_key.insert(key, service);
         self.vips.add(&key);
-        self.outer_sources.add(&options);
+        self.change_outer_source(None, Some(&options));
         self.changed.push(index);
         Ok(())
     }
@@ -375,9 +393,8 @@ impl Services {
             service.edits.push(ServiceEdit::OptionsChanged);
             self.changed.push(service.index);
         }
-        self.outer_sources.remove(&service.options);
-        self.outer_sources.add(&options);
-        service.options = options;
+        let before = std::mem::replace(&mut service.options, options);
+        self.change_outer_source(Some(&before), Some(&options));
         Ok(())
     }
 
@@ -395,12 +412,31 @@ impl Services {
             self.unlist(key, index, generation, totals);
         }
         if let Some(service) = self.by_key.remove(key) {
-            self.outer_sources.remove(&service.options);
+            self.change_outer_source(Some(&service.options), None);
             self.changed.push(service.index);
             self.free_slots.push(service.index);
         }
         self.vips.remove(key);
         Ok(())
+    }
+
+    /// A service has other options than before, or is new, or gone. Its servers,
+    /// deleted ones included, are then reached from another address.
+    fn change_outer_source(
+        &mut self,
+        before: Option<&ServiceOptions>,
+        now: Option<&ServiceOptions>,
+    ) {
+        let source = |options: Option<&ServiceOptions>| options?.outer_source;
+        if source(before) != source(now) {
+            self.touched.everything();
+        }
+        if let Some(before) = before {
+            self.outer_sources.remove(before);
+        }
+        if let Some(now) = now {
+            self.outer_sources.add(now);
+        }
     }
 
     fn add_server(
@@ -421,9 +457,13 @@ impl Services {
             return Err(CommandError::TooManyServers(SERVERS_MAX));
         };
         let listed_at = server.totals(listed_at);
+        self.touched.server(index);
         if server.presence == Presence::Free {
             server.zeroed_at = listed_at;
             self.loads.of(index).set_thresholds(0, 0);
+        } else if server.options.tunnel != options.tunnel {
+            // Its old tunnel is gone.
+            self.touched.everything();
         }
         server.presence = Presence::Listed;
         server.service = service_key;
@@ -452,7 +492,11 @@ impl Services {
         let index = self
             .find(service_key, key)?
             .ok_or(CommandError::NoSuchServer(*service_key, *key))?;
+        self.touched.server(index);
         if let Some(server) = self.servers.get_mut(index.as_usize()) {
+            if server.options.tunnel != options.tunnel {
+                self.touched.everything();
+            }
             server.options = options;
             if options.weight > 0 {
                 server.last_weight = options.weight;
@@ -508,6 +552,7 @@ impl Services {
         let Some(server) = self.servers.get_mut(index.as_usize()) else {
             return;
         };
+        self.touched.server(index);
         server.presence = Presence::Deleted;
         server.deleted_in = generation;
         self.deleted.insert((*service_key, server.key), index);

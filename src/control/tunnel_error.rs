@@ -13,6 +13,7 @@ use super::{
     Management,
     network::NextHop,
     punted::{ip_bytes, is_ipv6},
+    touched::Stale,
     tunnel_quote::{Trouble, TunnelError},
 };
 use crate::{
@@ -94,7 +95,7 @@ impl<D: Driver> Management<D> {
         if let Trouble::TooBig(told) = trouble {
             let learned = self.network.path_mtus.learn(rip, told, path_mtu, now);
             if let Some(mtu) = learned {
-                self.dirty = true;
+                self.stale = Stale::Everything;
                 self.host.path_mtu_learned.add(1);
                 if self.log_limit.take(now) {
                     let reporter = error.reporter;
@@ -191,7 +192,7 @@ impl<D: Driver> Management<D> {
     /// Forgets learned path MTUs that are too old.
     pub(super) fn expire_path_mtus(&mut self, now: Ticks) {
         for rip in self.network.path_mtus.expire(now) {
-            self.dirty = true;
+            self.stale = Stale::Everything;
             if self.log_limit.take(now) {
                 log::info!("path MTU to real server {rip} is that of its route again");
             }

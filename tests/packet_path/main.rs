@@ -46,6 +46,7 @@ mod outer_source;
 mod persistence;
 mod properties;
 mod properties_ipv6;
+mod published;
 mod punts;
 mod requests;
 mod schedule_icmp;

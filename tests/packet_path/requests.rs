@@ -100,7 +100,7 @@ fn commands_that_stream_in_are_published_at_intervals() {
     add(&mut asked, 13);
     add(&mut asked, 14);
     assert_eq!(generation(&asked), before + 1);
-    asked.lab.advance(4);
+    asked.lab.advance(9);
     assert_eq!(generation(&asked), before + 1);
     asked.lab.advance(1);
     assert_eq!(generation(&asked), before + 2, "both together");
