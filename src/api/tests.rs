@@ -12,7 +12,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{Request as HttpRequest, StatusCode, header},
 };
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Sender, bounded};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -51,6 +51,21 @@ struct Lab {
 }
 
 impl Lab {
+    /// Whose requests nobody answers.
+    fn unanswered(requests: Sender<ControlRequest>) -> Self {
+        let shared = Shared {
+            requests,
+            token: None,
+            read_token: None,
+            metrics_without_token: false,
+            refuses_browsers: false,
+        };
+        Self {
+            router: router::router(Arc::new(shared)),
+            asked: Arc::default(),
+        }
+    }
+
     fn new(token: Option<&str>, answer: impl Fn(&Request) -> Response + Send + 'static) -> Self {
         let (requests, requests_out) = bounded::<ControlRequest>(4);
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -458,17 +473,7 @@ fn refusals_have_the_status_that_says_why() {
 #[test]
 fn a_director_that_stops_is_not_available() {
     let (requests, _) = bounded(1);
-    let shared = Shared {
-        requests,
-        token: None,
-        read_token: None,
-        metrics_without_token: false,
-        refuses_browsers: false,
-    };
-    let lab = Lab {
-        router: router::router(Arc::new(shared)),
-        asked: Arc::default(),
-    };
+    let lab = Lab::unanswered(requests);
     let answer = lab.request("GET", "/v1/services", None);
     assert_eq!(answer.problem(503), "the director is stopping");
     assert_eq!(answer.header(header::RETRY_AFTER), "1");
@@ -477,17 +482,7 @@ fn a_director_that_stops_is_not_available() {
 #[test]
 fn what_was_answered_as_not_done_is_not_done_later() {
     let (requests, queue) = bounded::<ControlRequest>(4);
-    let shared = Shared {
-        requests,
-        token: None,
-        read_token: None,
-        metrics_without_token: false,
-        refuses_browsers: false,
-    };
-    let lab = Lab {
-        router: router::router(Arc::new(shared)),
-        asked: Arc::default(),
-    };
+    let lab = Lab::unanswered(requests);
     let answer = lab.request("DELETE", "/v1/services/tcp/192.0.2.10:80", None);
     assert_eq!(
         answer.problem(503),

@@ -148,8 +148,8 @@ fn what_drivers_change_of_interfaces_is_set_back_at_the_end_without_root() {
     assert!(!director.log().contains(" ERROR "), "{}", director.log());
 }
 
-/// What a thread of this user and group is answered on the socket.
-fn ask_as(socket: &Path, uid: u32, gid: u32) -> io::Result<String> {
+/// The line that a thread of this user and group is answered on a socket.
+fn answer_as(socket: &Path, uid: u32, gid: u32, question: &[u8]) -> io::Result<String> {
     let ask = || {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         // Of this thread alone.
@@ -157,12 +157,18 @@ fn ask_as(socket: &Path, uid: u32, gid: u32) -> io::Result<String> {
         set_thread_res_gid(gid, gid, gid)?;
         set_thread_res_uid(uid, uid, uid)?;
         let mut stream = UnixStream::connect(socket)?;
-        stream.write_all(b"{\"version\":1,\"request\":\"director\"}\n")?;
+        stream.write_all(question)?;
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer)?;
         Ok(answer)
     };
     thread::scope(|scope| scope.spawn(ask).join().unwrap())
+}
+
+/// The same on the control socket.
+fn ask_as(socket: &Path, uid: u32, gid: u32) -> io::Result<String> {
+    let question = b"{\"version\":1,\"request\":\"director\"}\n";
+    answer_as(socket, uid, gid, question)
 }
 
 #[test]
@@ -199,19 +205,8 @@ fn root_the_director_s_user_and_its_group_may_ask_and_others_are_told_why_not() 
 
 /// The status of `GET /v1/director` on the API's socket, by this user.
 fn api_status_as(socket: &Path, uid: u32, gid: u32) -> io::Result<String> {
-    let ask = || {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        // Of this thread alone.
-        set_thread_groups(&[])?;
-        set_thread_res_gid(gid, gid, gid)?;
-        set_thread_res_uid(uid, uid, uid)?;
-        let mut stream = UnixStream::connect(socket)?;
-        stream.write_all(b"GET /v1/director HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line)?;
-        Ok(line)
-    };
-    thread::scope(|scope| scope.spawn(ask).join().unwrap())
+    let question = b"GET /v1/director HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    answer_as(socket, uid, gid, question)
 }
 
 #[test]
