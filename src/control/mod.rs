@@ -49,7 +49,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 
 use crossbeam::{
     channel::{Receiver, Select, Sender, bounded},
-    utils::CachePadded,
+    utils::{Backoff, CachePadded},
 };
 
 use self::{
@@ -202,6 +202,10 @@ pub fn initial_state(
     publish::empty(config, loads, templates)
 }
 
+/// How often [`Management::wait`] looks before it sleeps while commands stream in: a
+/// tenth of a millisecond or so.
+const AWAKE_TURNS: u32 = 300;
+
 impl<D: Driver> Management<D> {
     /// A management thread with the services of the configuration and those
     /// that the last director left. The first [`turn`](Self::turn) publishes them.
@@ -322,6 +326,16 @@ impl<D: Driver> Management<D> {
             select.recv(&worker.punts);
         }
         select.recv(&self.requests);
+        if self.stale != Stale::Nothing {
+            // Commands are coming in, and whoever sent the last one waits for it.
+            let backoff = Backoff::new();
+            for _ in 0..AWAKE_TURNS {
+                if select.try_ready().is_ok() {
+                    return;
+                }
+                backoff.snooze();
+            }
+        }
         // Which one it was, the next turn finds out.
         let _ = select.ready_timeout(timeout);
     }
